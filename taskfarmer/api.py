@@ -1,0 +1,211 @@
+"""The verbs, as functions: the only place where the parts are joined. Nothing here prints."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
+
+from taskfarmer.errors import UsageError
+from taskfarmer.farm.notices import Notice, Summary, Trouble
+from taskfarmer.model import Owner, State, Task
+from taskfarmer.settings import plugins
+from taskfarmer.stores.base import Added
+from taskfarmer.stores.lists import load
+from taskfarmer.stores.section import Workdir
+from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.system import process, resources
+
+DEFAULT_SLOTS = 8
+
+
+class RunOptions(NamedTuple):
+    """What `run` was asked for. Times in seconds, sizes in bytes; `slots` None means the default, 0 every usable core."""
+
+    workdir: str | None = None
+    slots: int | None = None
+    runner: str = "default"
+    tasklist_handler: str = "default"
+    timeout: float | None = None
+    task_timeout: float | None = None
+    grace: float = 5.0
+    retries: int = 0
+    retry_delay: float = 0.0
+    max_failures: int | None = None
+    shell: str = "auto"
+    logs: str = "all"
+    log_limit: int = 0
+    lock: str = "flock"
+    lock_dir: str | None = None
+    shared: bool = False
+    replace: bool = False
+    keep_mpi_env: bool = False
+
+
+class Start(NamedTuple):
+    """What a run is about to do."""
+
+    tasklist: str
+    workdir: str
+    owner: Owner
+    added: Added
+    before: dict[State, int]
+    slots: int
+    asked_slots: int | None
+    usable_cores: int
+    machine_cores: int
+    shell: str
+
+
+class Status(NamedTuple):
+    """How a farm stands. `running` says who runs which task; `failed` the first failed tasks."""
+
+    workdir: str
+    counts: dict[State, int]
+    running: list[tuple[Task, Owner]]
+    failed: list[Task]
+
+
+def run(
+    tasklist: str,
+    options: RunOptions,
+    on_start: Callable[[Start], None],
+    tell: Callable[[Notice], None],
+) -> Summary:
+    """Work through a tasklist until nothing is left or something stops us. Raises FarmError with a sentence."""
+    workdir_path = options.workdir or default_workdir(tasklist)
+    runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
+    handler = _handler(tasklist, options, workdir_path)
+    slots = _slots(options.slots)
+    owner = process.new_owner()
+
+    def say_waiting(holder: str) -> None:
+        tell(Trouble(f"waiting for the lock of {workdir_path}, held by {holder}"))
+
+    workdir = Workdir(workdir_path, owner, options.lock, options.lock_dir, options.shared, say_waiting)
+    store = TextStore(workdir, options.retries, lambda: handler, lambda message: tell(Trouble(message)))
+    try:
+        added = load(workdir, handler, options.tasklist_handler, options.replace)
+        before = store.counts()
+        start = Start(
+            tasklist, workdir_path, owner, added, before, slots, options.slots,
+            resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
+        )  # fmt: skip
+        on_start(start)
+        return _farm(store, workdir, owner, slots, runner, options, tell)
+    finally:
+        store.close()
+
+
+def _farm(
+    store: TextStore,
+    workdir: Workdir,
+    owner: Owner,
+    slots: int,
+    runner: plugins.Definition,
+    options: RunOptions,
+    tell: Callable[[Notice], None],
+) -> Summary:
+    from taskfarmer.farm.farmer import Farmer, Policy
+    from taskfarmer.farm.orders import Setup
+    from taskfarmer.farm.pool import Crew
+    from taskfarmer.farm.stop import Stop
+    from taskfarmer.farm.timeline import Timeline
+
+    folder = os.path.abspath(workdir.path)
+    runner_options: dict[str, Any] = {"shell_mode": options.shell, **runner.options}
+    setup = Setup(
+        owner, folder, workdir.shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
+        options.task_timeout, options.grace, options.keep_mpi_env,
+    )  # fmt: skip
+    policy = Policy(options.retries, options.retry_delay, options.max_failures, options.grace)
+    timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
+
+    def mark_of_slot(slot: int) -> bytes:
+        return f"{process.OWNER_VARIABLE}={owner}\0TASKFARMER_WORKDIR={folder}\0TASKFARMER_SLOT={slot}".encode()
+
+    with Stop(options.timeout) as stop:
+        presence = store.join(slots)
+        try:
+            with Crew(slots, setup, stop.fileno()) as crew:
+                summary = Farmer(store, presence, crew, slots, stop, timeline, policy, mark_of_slot, tell).run()
+        finally:
+            store.leave()
+            presence.close()
+    return summary
+
+
+def status(farm: str, workdir: str | None = None, most_failed: int = 1000) -> Status:
+    """How a farm stands."""
+    with _open(farm, workdir) as store:
+        counts = store.counts()
+        running = [(record.task, record.owner) for record in store.records(State.RUNNING) if record.owner]
+        failed = [record.task for record, _ in zip(store.records(State.FAILED), range(most_failed))]
+        return Status(store.workdir.path, counts, running, failed)
+
+
+def retry(farm: str, workdir: str | None = None, ids: Sequence[int] | None = None) -> int:
+    """Put failed tasks, all or those named, back to be run again; return how many."""
+    with _open(farm, workdir) as store:
+        return store.requeue(ids)
+
+
+def commands(tasklist: str, options: RunOptions) -> Iterator[tuple[Task, tuple[str, ...]]]:
+    """Each task of a list with the argv that would be started. Touches nothing."""
+    from taskfarmer.model import Slot
+
+    definition = plugins.look_up("runner", options.runner, plugins.RUNNERS)
+    runner = plugins.load_class(definition)(**{"shell_mode": options.shell, **definition.options})
+    handler = _handler(tasklist, options, options.workdir or default_workdir(tasklist))
+    for id, command in enumerate(handler):
+        task = Task(id, command)
+        yield task, runner.launch(task, Slot(0)).argv
+
+
+def default_workdir(tasklist: str) -> str:
+    """`LIST_workdir`, beside the list."""
+    return f"{tasklist}_workdir"
+
+
+class _open:
+    """The store of an existing farm, named by its tasklist or its workdir."""
+
+    def __init__(self, farm: str, workdir: str | None) -> None:
+        path = workdir or (farm if os.path.isdir(farm) else default_workdir(farm))
+        if not os.path.exists(os.path.join(path, "farm.json")):
+            raise UsageError(f"{path}: there is no farm here. Give a tasklist that was run, or its workdir")
+        self._store = TextStore(Workdir(path, process.new_owner()))
+        if self._store.workdir.farm is None:
+            raise UsageError(f"{path}: no list was loaded here yet")
+
+    def __enter__(self) -> TextStore:
+        return self._store
+
+    def __exit__(self, *exc: object) -> None:
+        self._store.close()
+
+
+def _handler(tasklist: str, options: RunOptions, workdir: str) -> Any:
+    definition = plugins.look_up("tasklist", options.tasklist_handler, plugins.TASKLISTS)
+    if os.path.isdir(tasklist):
+        raise UsageError(f"{tasklist}: a tasklist is a file, this is a folder")
+    try:
+        with open(tasklist, "rb"):
+            pass
+    except FileNotFoundError as error:
+        where = "" if os.path.isabs(tasklist) else f" (in {os.getcwd()})"
+        raise UsageError(f"{tasklist}: no such file{where}") from error
+    except OSError as error:
+        raise UsageError(f"{tasklist}: cannot be read: {error.strerror}") from error
+    return plugins.load_class(definition)(tasklist, workdir, **definition.options)
+
+
+def _slots(asked: int | None) -> int:
+    if asked is None:
+        return DEFAULT_SLOTS
+    return asked or resources.usable_cores()
+
+
+def _shell_note(mode: str) -> str:
+    if mode != "never" and not os.access("/bin/bash", os.X_OK):
+        return "commands go to /bin/sh: there is no /bin/bash here"
+    return ""

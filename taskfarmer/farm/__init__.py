@@ -1,0 +1,1 @@
+"""The farm at work: a farmer claims tasks, its Pool of workers runs them."""

@@ -1,0 +1,356 @@
+"""The farmer: claims tasks, feeds them to its workers, settles what came of them, until nothing is left or it must stop.
+
+    loop:  exchange(done, want)      one lock, for many tasks
+           workers <- claims         plain data only
+           done += reports           timeline, notices
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from heapq import heappush, heappushpop
+from typing import Callable, NamedTuple
+
+from taskfarmer.errors import DiskError, Fenced
+from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Progress, Stopping, Summary, Trouble, WorkerLost
+from taskfarmer.farm.pace import Pace
+from taskfarmer.farm.pool import Crew, Heard, Lost
+from taskfarmer.farm.stop import Stop, StopRequest
+from taskfarmer.farm.timeline import Timeline
+from taskfarmer.model import Attempt, Claim, Outcome, State
+from taskfarmer.stores.base import Recovered, TaskSource
+from taskfarmer.system import process
+from taskfarmer.system.presence import Presence
+
+_BEAT = 5.0
+_LOOK_FOR_THE_DEAD = 5.0
+_TICK = 0.5
+_SHOWN_SLOWEST = 3
+_MOST_FAILED_IDS = 1000
+_DISK_PATIENCE = 5.0
+
+
+class Policy(NamedTuple):
+    """What the user asked of this farmer. Times in seconds."""
+
+    retries: int = 0
+    retry_delay: float = 0.0
+    max_failures: int | None = None
+    grace: float = 5.0
+
+
+class Farmer:
+    """One farmer's work on one store."""
+
+    def __init__(
+        self,
+        store: TaskSource,
+        presence: Presence,
+        crew: Crew,
+        slots: int,
+        stop: Stop,
+        timeline: Timeline,
+        policy: Policy,
+        mark_of_slot: Callable[[int], bytes],
+        tell: Callable[[Notice], None],
+    ) -> None:
+        self._store = store
+        self._presence = presence
+        self._crew = crew
+        self._slots = slots
+        self._stop = stop
+        self._timeline = timeline
+        self._policy = policy
+        self._mark_of_slot = mark_of_slot
+        self._tell = tell
+        now = time.monotonic()
+        self._began = self._beat_at = self._looked_at = now
+        self._pace = Pace(slots, now)
+        self._backlog: deque[Claim] = deque()
+        self._done: list[Attempt] = []
+        self._delayed: list[tuple[float, Attempt]] = []
+        self._given_at: dict[int, float] = {}
+        self._lost_once: set[int] = set()
+        self._left: int | None = None
+        self._elsewhere = 0
+        self._polled_at = 0.0
+        self._stopping: StopRequest | None = None
+        self._hurried = False
+        self._gave_up: str | None = None
+        self._disk_trouble_since: float | None = None
+        self._finished = self._failed = self._interrupted = 0
+        self._failed_ids: list[int] = []
+        self._busy_seconds = 0.0
+        self._slowest: list[tuple[float, int]] = []
+
+    def run(self) -> Summary:
+        """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards."""
+        self._recover()
+        while not self._is_over():
+            self._heed_stop()
+            self._exchange_if_due()
+            self._feed()
+            for event in self._crew.wait(self._seconds_to_wait()):
+                self._take(event)
+            self._stop.clear_wakeup()
+            self._keep_alive()
+            self._tell(self._progress())
+        self._timeline.flush()
+        return self._summary()
+
+    def _is_over(self) -> bool:
+        if self._gave_up is not None and not self._crew.busy_claims():
+            return True
+        if self._backlog or self._done or self._delayed or self._crew.busy_claims():
+            return False
+        return self._left == 0 or self._stopping is not None
+
+    # Stopping
+
+    def _heed_stop(self) -> None:
+        request = self._stop.request
+        if request is None or (self._stopping is not None and (self._stopping.drain <= request.drain)):
+            if self._stopping and self._stop.hurry and not self._hurried:
+                self._hurried = True
+                self._crew.halt(0.0)
+            return
+        self._stopping = request
+        running = sum(1 for slot in self._given_at if slot not in self._crew.idle_slots())
+        self._tell(Stopping(request.reason, running, self._policy.grace, request.drain))
+        self._timeline.instant(f"stopping: {request.reason}")
+        if not request.drain:
+            self._crew.halt(self._policy.grace)
+
+    # The store
+
+    def _exchange_if_due(self) -> None:
+        now = time.monotonic()
+        self._release_delayed(now)
+        if self._gave_up is not None or not self._pace.may_exchange(now) or not self._has_business(now):
+            return
+        self._pace.exchanged()
+        self._polled_at = now
+        try:
+            if self._stopping is not None and self._backlog:
+                self._give_back_backlog()
+            self._exchange(self._want())
+            self._disk_trouble_since = None
+        except Fenced as error:
+            self._give_up(str(error))
+        except DiskError as error:
+            self._suffer_disk(str(error), now)
+
+    def _has_business(self, now: float) -> bool:
+        if self._stopping is not None:
+            return bool(self._done or self._backlog)
+        idle = len(self._crew.idle_slots()) + self._unhired
+        if self._left is None or self._left > 0:
+            if self._pace.runs_low(len(self._backlog), idle):
+                return True
+        elif idle and now - self._polled_at >= _LOOK_FOR_THE_DEAD:
+            return True  # somebody may have added tasks
+        nothing_else_to_do = not self._backlog and not self._crew.busy_claims()
+        return bool(self._done) and (nothing_else_to_do or now - self._polled_at >= 1.0)
+
+    @property
+    def _unhired(self) -> int:
+        return self._slots - self._crew.hired
+
+    def _want(self) -> int:
+        if self._stopping is not None or self._disk_trouble_since is not None:
+            return 0
+        idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._unhired)
+        return self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
+
+    def _exchange(self, want: int) -> None:
+        result = self._store.exchange(self._done, want)
+        if result.refused:
+            self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
+        self._done = []
+        self._crew.all_is_settled()
+        self._backlog.extend(result.claims)
+        self._left = result.left
+        self._elsewhere = result.running_elsewhere
+        if result.paused and not result.claims:
+            self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
+        self._timeline.flush_if_due()
+
+    def _give_back_backlog(self) -> None:
+        self._store.give_back(list(self._backlog))
+        self._left = (self._left or 0) + len(self._backlog)
+        self._backlog.clear()
+
+    def _suffer_disk(self, message: str, now: float) -> None:
+        """No new claims; what cannot be written is tried again for a while; then we leave it to a restart."""
+        if self._disk_trouble_since is None:
+            self._disk_trouble_since = now
+            self._tell(Trouble(f"{message}. Trying again"))
+            self._stop.ask(StopRequest(f"the disk refuses to be written: {message}", drain=True))
+        elif now - self._disk_trouble_since > _DISK_PATIENCE and not self._crew.busy_claims():
+            self._give_up(message)
+
+    def _give_up(self, message: str) -> None:
+        self._gave_up = message
+        self._backlog.clear()
+        self._tell(Trouble(message))
+        self._stop.ask(StopRequest(message))
+        self._crew.halt(self._policy.grace)
+
+    def _recover(self) -> None:
+        for found in self._store.recover():
+            self._say_recovered(found)
+
+    def _say_recovered(self, found: Recovered) -> None:
+        if found.settled or found.requeued or found.killed:
+            self._tell(OwnerLost(*found))
+            self._timeline.instant(f"recovered {found.owner.host} {found.owner.pid}: {found.requeued} tasks back")
+            self._left = None
+
+    # The workers
+
+    def _feed(self) -> None:
+        if self._stopping is not None:
+            return
+        if self._backlog and self._unhired:
+            self._crew.hire(self._crew.busy_claims() + len(self._backlog))
+        for slot in self._crew.idle_slots():
+            if not self._backlog:
+                return
+            count = self._pace.batch(len(self._backlog), bool(self._left))
+            batch = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
+            self._given_at[slot] = time.monotonic()
+            self._crew.give(slot, batch)
+
+    def _take(self, event: Heard | Lost) -> None:
+        if isinstance(event, Lost):
+            self._mourn(event)
+            return
+        report = event.report
+        now = time.monotonic()
+        for attempt in report.attempts:
+            self._note(attempt)
+        if report.attempts:
+            since = self._given_at.get(event.slot, now)
+            self._pace.learn(len(report.attempts), now - since, now)
+            self._given_at[event.slot] = now
+        if report.idle:
+            self._given_at.pop(event.slot, None)
+        self._backlog.extendleft(reversed(report.returned))
+        if report.trouble:
+            self._stop.ask(StopRequest(f"the disk refuses to be written: {report.trouble}", drain=True))
+
+    def _mourn(self, lost: Lost) -> None:
+        """A worker died: end what it was running, try that again (once for free), hand on the rest."""
+        self._given_at.pop(lost.slot, None)
+        if lost.claims:
+            process.kill_marked(self._mark_of_slot(lost.slot))
+            ended = self._store.ended(lost.slot, lost.claims)
+            for attempt in ended:
+                self._note(attempt)
+            tokens = {attempt.claim.token for attempt in ended}
+            rest = [claim for claim in lost.claims if claim.token not in tokens]
+            if rest:
+                self._note(self._attempt_of_lost(rest[0], lost.slot))
+            self._backlog.extendleft(reversed(rest[1:]))
+        if not self._stopping:
+            self._tell(WorkerLost(lost.pid, lost.slot))
+
+    def _attempt_of_lost(self, claim: Claim, slot: int) -> Attempt:
+        outcome = Outcome.WORKER_LOST
+        if claim.id in self._lost_once:
+            outcome = Outcome.KILLED
+        self._lost_once.add(claim.id)
+        return Attempt(claim, outcome, 9, time.time(), slot=slot, note="its worker was killed")
+
+    def _note(self, attempt: Attempt) -> None:
+        """One attempt has ended: count it, show it, and keep it to be settled."""
+        state = attempt.outcome.state
+        self._busy_seconds += attempt.wall
+        self._timeline.attempt(attempt)
+        again = self._will_be_tried_again(attempt)
+        if state is State.FINISHED:
+            self._finished += 1
+        elif state is State.FAILED and not again:
+            self._failed += 1
+            if len(self._failed_ids) < _MOST_FAILED_IDS:
+                self._failed_ids.append(attempt.claim.id)
+        elif attempt.outcome is Outcome.INTERRUPTED:
+            self._interrupted += 1
+        if state is not State.TOPROCESS:
+            self._remember_slow(attempt)
+        if attempt.outcome not in (Outcome.FINISHED, Outcome.INTERRUPTED):
+            self._tell(Ended(attempt, again))
+        if again and self._policy.retry_delay:
+            self._delayed.append((time.monotonic() + self._policy.retry_delay, attempt))
+        else:
+            self._done.append(attempt)
+        self._heed_max_failures()
+
+    def _will_be_tried_again(self, attempt: Attempt) -> bool:
+        return attempt.outcome is Outcome.WORKER_LOST or (
+            attempt.outcome.state is State.FAILED and attempt.claim.failures < self._policy.retries
+        )
+
+    def _heed_max_failures(self) -> None:
+        limit = self._policy.max_failures
+        if limit is not None and self._failed >= limit:
+            self._stop.ask(StopRequest(f"--max-failures {limit}", drain=True))
+
+    def _release_delayed(self, now: float) -> None:
+        if self._delayed:
+            ready = [a for at, a in self._delayed if at <= now or self._stopping is not None]
+            self._delayed = [(at, a) for at, a in self._delayed if not (at <= now or self._stopping is not None)]
+            self._done += ready
+
+    def _remember_slow(self, attempt: Attempt) -> None:
+        entry = (attempt.wall, attempt.claim.id)
+        if len(self._slowest) < _SHOWN_SLOWEST:
+            heappush(self._slowest, entry)
+        else:
+            heappushpop(self._slowest, entry)
+
+    # Time
+
+    def _seconds_to_wait(self) -> float:
+        now = time.monotonic()
+        seconds = min(_TICK, self._stop.seconds_left())
+        if self._has_business(now) and self._gave_up is None:
+            seconds = min(seconds, self._pace.seconds_until_allowed(now))
+        if self._delayed:
+            seconds = min(seconds, max(0.0, min(at for at, _ in self._delayed) - now))
+        return seconds
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        if now - self._beat_at >= _BEAT:
+            self._beat_at = now
+            self._presence.beat()
+        if now - self._looked_at >= _LOOK_FOR_THE_DEAD and not self._stopping:
+            self._looked_at = now
+            self._recover()
+
+    # Telling
+
+    def _progress(self) -> Progress:
+        now = time.monotonic()
+        left = (self._left or 0) + len(self._backlog) + len(self._delayed)
+        return Progress(
+            self._finished, self._failed, self._crew.busy_claims(), left, now - self._began, self._busy_seconds
+        )
+
+    def _summary(self) -> Summary:
+        return Summary(
+            self._finished,
+            self._failed,
+            sorted(self._failed_ids),
+            self._interrupted,
+            self._left or 0,
+            self._elsewhere,
+            time.monotonic() - self._began,
+            self._busy_seconds,
+            self._slots,
+            [(id, wall) for wall, id in sorted(self._slowest, reverse=True)],
+            self._stopping.reason if self._stopping else None,
+            self._gave_up,
+        )

@@ -1,0 +1,76 @@
+"""What a farmer has to say. Values only: the command line puts them into words."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+from taskfarmer.model import Attempt, Owner
+
+
+class Ended(NamedTuple):
+    """An attempt that did not finish. `again`: it goes back and will be tried again."""
+
+    attempt: Attempt
+    again: bool
+
+
+class Progress(NamedTuple):
+    """How far this farmer is. `left` tasks wait in the store or here, `running` are with workers."""
+
+    finished: int
+    failed: int
+    running: int
+    left: int
+    seconds: float
+    busy_seconds: float
+
+
+class Stopping(NamedTuple):
+    """A stop has begun: `running` tasks get `grace` seconds."""
+
+    reason: str
+    running: int
+    grace: float
+    drain: bool
+
+
+class WorkerLost(NamedTuple):
+    """A worker process died."""
+
+    pid: int
+    slot: int
+
+
+class OwnerLost(NamedTuple):
+    """A dead farmer's tasks are back: `settled` of them had ended."""
+
+    owner: Owner
+    settled: int
+    requeued: int
+    killed: int
+
+
+class Trouble(NamedTuple):
+    """Something a person should know, in words."""
+
+    message: str
+
+
+Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Trouble]
+
+
+class Summary(NamedTuple):
+    """What came of one farmer's run. `slowest`: (task id, seconds), longest first."""
+
+    finished: int
+    failed: int
+    failed_ids: list[int]
+    interrupted: int
+    left: int
+    running_elsewhere: int
+    seconds: float
+    busy_seconds: float
+    slots: int
+    slowest: list[tuple[int, float]]
+    stopped: str | None
+    gave_up: str | None

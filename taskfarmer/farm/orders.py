@@ -1,0 +1,54 @@
+"""What a farmer and its workers say to each other, over a line of their own: plain data."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from taskfarmer.model import Attempt, Claim, Owner
+
+LOGS = ("all", "failed", "none")
+
+
+class Setup(NamedTuple):
+    """What every worker is told when it starts. Times in seconds, `log_limit` in bytes (0: none)."""
+
+    owner: Owner
+    workdir: str
+    shared: bool
+    runner: tuple[type, dict[str, Any]]
+    logs: str = "all"
+    log_limit: int = 0
+    task_timeout: float | None = None
+    grace: float = 5.0
+    keep_mpi_env: bool = False
+
+
+class Hello(NamedTuple):
+    """Farmer to worker: the slot you work in."""
+
+    slot: int
+
+
+class Work(NamedTuple):
+    """Farmer to worker: run these one after another. `settled`: all you have reported is settled."""
+
+    claims: list[Claim]
+    settled: bool
+
+
+class Halt(NamedTuple):
+    """Farmer to worker: end what you run, within `grace` seconds, and start nothing more. Said again: now."""
+
+    grace: float
+
+
+class Report(NamedTuple):
+    """Worker to farmer: what has ended, what will not be started here, and whether the worker is free.
+
+    `trouble`: a disk refused what had to be written. `leftovers`: pids that ended tasks have left running.
+    """
+
+    attempts: list[Attempt]
+    returned: list[Claim]
+    idle: bool
+    trouble: str = ""

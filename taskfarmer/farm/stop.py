@@ -1,0 +1,106 @@
+"""Everything that can end a farm early, made into one StopRequest. The only module that installs signal handlers.
+
+A handler sets a flag and wakes the farmer; all else happens in its loop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import NamedTuple
+
+from taskfarmer.system import process
+
+_REASONS = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGUSR1: "SIGUSR1",
+    signal.SIGUSR2: "SIGUSR2",
+    signal.SIGHUP: "the terminal is gone",
+}
+
+
+class StopRequest(NamedTuple):
+    """Why to stop. `drain`: what runs is finished, else it is ended."""
+
+    reason: str
+    drain: bool = False
+
+
+class Stop:
+    """Collects signals, `--timeout` and the farm's own reasons. Used as a context around the farmer's loop."""
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout = timeout
+        self._signals: list[int] = []
+        self._own: StopRequest | None = None
+        self._before: dict[int, object] = {}
+        self._reader = self._writer = -1
+        self._wakeup_before = -1
+
+    def __enter__(self) -> Stop:
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in _REASONS:
+            before = signal.getsignal(number)
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue  # nohup
+            self._before[number] = before
+            signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signals.append(number)
+
+    def fileno(self) -> int:
+        """Readable when a signal has come."""
+        return self._reader
+
+    def clear_wakeup(self) -> None:
+        """Empty what made `fileno` readable."""
+        try:
+            while os.read(self._reader, 512):
+                pass
+        except BlockingIOError:
+            pass  # empty, as wanted
+
+    def ask(self, request: StopRequest) -> None:
+        """Stop for a reason of the farm's own. The first one counts."""
+        self._own = self._own or request
+
+    @property
+    def request(self) -> StopRequest | None:
+        """Why to stop, None to go on. A signal overrides a drain."""
+        if self._signals:
+            return StopRequest(_REASONS[signal.Signals(self._signals[0])])
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return StopRequest(f"--timeout {self._timeout:g}")
+        return self._own
+
+    @property
+    def hurry(self) -> bool:
+        """Whether somebody asked a second time."""
+        return len(self._signals) > 1
+
+    def seconds_left(self) -> float:
+        """Until the deadline; a long time if there is none."""
+        return 3600.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+
+def shield_worker() -> None:
+    """In a worker: what a batch system or a terminal sends to everybody is the farmer's business."""
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, process.WAKE)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM):
+        signal.signal(number, signal.SIG_IGN)
+    for quiet in (signal.SIGUSR2, signal.SIGCHLD):
+        signal.signal(quiet, signal.SIG_DFL)

@@ -1,0 +1,82 @@
+"""Where a task's output goes: `logs/log_ID`, for every task, for failed ones, or nowhere.
+
+With `failed` a slot writes into one file of its own, `running/OWNER/log_K`, which gets its name in `logs/` only if the
+task fails: the number of files does not grow with the list.
+"""
+
+from __future__ import annotations
+
+import os
+
+from taskfarmer.farm.orders import Setup
+from taskfarmer.system import files
+
+_APPEND = os.O_APPEND | os.O_TRUNC
+
+
+class TaskLog:
+    """The output of one slot's tasks, one after another."""
+
+    def __init__(self, setup: Setup, slot: int) -> None:
+        self._setup = setup
+        self._scratch = os.path.join(setup.workdir, "running", str(setup.owner), f"log_{slot}")
+        self._limit = setup.log_limit
+        self._fd = -1
+        self._id = -1
+
+    def open(self, id: int) -> int:
+        """A descriptor for the next task's output."""
+        self._id = id
+        if self._setup.logs == "all":
+            self._fd = files.open_or_create(self._path(id), self._setup.shared, _APPEND)
+        elif self._fd < 0:
+            if self._setup.logs == "failed":
+                self._fd = files.open_or_create(self._scratch, self._setup.shared, _APPEND)
+            else:
+                self._fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        return self._fd
+
+    def write(self, text: str) -> None:
+        """Say something of ours in the task's log."""
+        os.write(self._fd, text.encode("utf-8", "surrogateescape"))
+
+    def trim(self, final: bool = False) -> None:
+        """Keep head and tail of an output that is larger than `--log-limit`, twice that while it is being written."""
+        if self._limit and self._setup.logs != "none":
+            size = os.fstat(self._fd).st_size
+            if size > (self._limit if final else 2 * self._limit):
+                self._leave_out_the_middle(size)
+
+    def _leave_out_the_middle(self, size: int) -> None:
+        half = self._limit // 2
+        tail = os.pread(self._fd, half, size - half)
+        mark = b"\n[pytaskfarmer: %d bytes left out, --log-limit %d]\n" % (size - 2 * half, self._limit)
+        # The task may write on meanwhile: it appends, so it loses at most what it says in this instant.
+        os.ftruncate(self._fd, half)
+        os.write(self._fd, mark + tail)
+
+    def close(self, failed: bool, attempt: int) -> None:
+        """The task has ended: keep its output, or not."""
+        self.trim(final=True)
+        if self._setup.logs == "all":
+            os.close(self._fd)
+            self._fd = -1
+        elif self._setup.logs == "failed":
+            if failed:
+                os.rename(self._scratch, self._path(self._id))
+                os.close(self._fd)
+                self._fd = -1
+            else:
+                if os.fstat(self._fd).st_size:
+                    os.ftruncate(self._fd, 0)
+                if attempt > 1:
+                    self._remove(self._id)  # of an attempt that failed
+
+    def _remove(self, id: int) -> None:
+        try:
+            os.unlink(self._path(id))
+        except FileNotFoundError:
+            pass  # the earlier attempt ended without one
+
+    def _path(self, id: int) -> str:
+        return os.path.join(self._setup.workdir, "logs", f"log_{id}")

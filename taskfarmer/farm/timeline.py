@@ -1,0 +1,129 @@
+"""`timeline.json`: what happened when, for the Perfetto UI. A JSON array of Trace Event Format events, one per line.
+
+    [
+    {"ph":"M","name":"process_name","pid":7,"tid":0,"args":{"name":"n1 (farmer 4711)"}},
+    {"ph":"X","cat":"task","name":"3 ./sim 3","pid":7,"tid":1,"ts":1795240539468480,"dur":2170,"args":{...}}
+    ]
+
+`ts` and `dur` are microseconds (epoch); `pid` stands for one farmer, `tid` for one slot: the attempts of a slot never
+overlap, and Perfetto drops events of one thread that do. Source of the format: "Trace Event Format" (Google, 2016).
+
+Appended under a lock of its own by overwriting the closing bracket: O(1), and valid JSON after each append. A torn tail is
+repaired by the next writer. No verb and no restart reads it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from json.encoder import encode_basestring_ascii as quote
+from zlib import crc32
+
+from taskfarmer.model import Attempt, Owner
+from taskfarmer.system import files
+
+_INTERVAL = 2.0
+_END = b"\n]\n"
+_LOOK_BACK = 1 << 16
+_NAME_LIMIT = 120
+
+
+class Timeline:
+    """Collects events and appends them every few seconds."""
+
+    def __init__(self, path: str, owner: Owner, shared: bool = False) -> None:
+        self._path = path
+        self._shared = shared
+        self._host = quote(owner.host)
+        self._pid = crc32(str(owner).encode()) & 0x7FFFFFFF
+        self._events: list[str] = [self._meta("process_name", 0, f"{owner.host} (farmer {owner.pid})")]
+        self._known_slots: set[int] = set()
+        self._flushed_at = time.monotonic()
+
+    def attempt(self, attempt: Attempt) -> None:
+        """One attempt, as a slice on its slot's track."""
+        slot = attempt.slot + 1
+        if slot not in self._known_slots:
+            self._known_slots.add(slot)
+            self._events.append(self._meta("thread_name", slot, f"slot {attempt.slot}"))
+        claim = attempt.claim
+        name = _short(f"{claim.id} {claim.command}")
+        self._events.append(
+            f'{{"ph":"X","cat":"task","name":{name},"pid":{self._pid},"tid":{slot},"ts":{attempt.start * 1e6:.0f},'
+            f'"dur":{attempt.wall * 1e6:.0f},"args":{{"task":{claim.id},"attempt":{claim.attempt},'
+            f'"outcome":"{attempt.outcome.value}","status":{attempt.status},"host":{self._host},'
+            f'"cpu_s":{attempt.cpu:.3f},"peak_KiB":{attempt.memory}}}}}'
+        )
+
+    def instant(self, what: str) -> None:
+        """Something that happened to the whole farmer."""
+        self._events.append(
+            f'{{"ph":"i","s":"p","cat":"farm","name":{_short(what)},"pid":{self._pid},"tid":0,"ts":{time.time() * 1e6:.0f}}}'
+        )
+
+    def _meta(self, kind: str, tid: int, name: str) -> str:
+        return f'{{"ph":"M","name":"{kind}","pid":{self._pid},"tid":{tid},"args":{{"name":{_short(name)}}}}}'
+
+    def flush_if_due(self) -> None:
+        """Append what was collected, every two seconds."""
+        if time.monotonic() - self._flushed_at >= _INTERVAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append what was collected. A disk that refuses costs events, never the farm."""
+        self._flushed_at = time.monotonic()
+        if not self._events:
+            return
+        try:
+            fd = files.open_or_create(self._path, self._shared)
+        except OSError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._append(fd)
+            self._events.clear()
+        except OSError:
+            pass  # kept for the next time
+        finally:
+            os.close(fd)
+
+    def _append(self, fd: int) -> None:
+        size = files.size_of(fd)
+        tail = os.pread(fd, _LOOK_BACK, max(0, size - _LOOK_BACK))
+        keep = size - len(tail) + _end_of_last_event(tail)
+        text = ",\n".join(self._events).encode("ascii") + _END
+        if keep > 0:
+            files.write_all(fd, b",\n" + text, keep)
+        else:
+            files.write_all(fd, b"[\n" + text, 0)
+            keep = 0
+        if size > keep + len(text) + 2:
+            os.ftruncate(fd, keep + len(text) + 2)
+
+
+def _end_of_last_event(tail: bytes) -> int:
+    """Where the last whole event of a file's tail ends; 0 if there is none."""
+    if tail.endswith(b"}" + _END):
+        return len(tail) - len(_END)
+    import json
+
+    # A writer died. Look back for a line that is a whole event.
+    end = len(tail)
+    while (start := tail.rfind(b"\n{", 0, end)) >= 0:
+        line = tail[start + 1 : end].rstrip(b"]\n ,")
+        try:
+            json.loads(line)
+            return start + 1 + len(line)
+        except ValueError:
+            end = start
+    return 0
+
+
+def _short(text: str) -> str:
+    """A JSON string, cut so that an event stays under 400 bytes."""
+    quoted = quote(text[:_NAME_LIMIT].encode("utf-8", "replace").decode("utf-8", "replace"))
+    while len(quoted) > _NAME_LIMIT + 20:
+        text = text[: len(text) * 3 // 4]
+        quoted = quote(text.encode("utf-8", "replace").decode("utf-8", "replace"))
+    return quoted

@@ -1,0 +1,286 @@
+"""A worker: one process of the Pool that runs one attempt after another in its slot.
+
+It records each outcome in its own file before it tells anybody, without any lock, so that neither the farmer's death
+nor a lock that cannot be had loses finished work. It starts nothing once its farmer is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import deque
+from typing import Protocol
+
+from taskfarmer.farm.environment import set_task, task_environment
+from taskfarmer.farm.orders import Halt, Report, Setup, Work
+from taskfarmer.farm.tasklog import TaskLog
+from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
+from taskfarmer.stores import slotfile
+from taskfarmer.system import process
+from taskfarmer.system.files import DISK_TROUBLE
+from taskfarmer.system.presence import Presence
+
+#: Seconds of a batch after which the worker reports, and gives back what it has not started.
+REPORT_AFTER = 0.2
+#: An attempt that takes this many seconds leaves a `start` line, and its outcome is synced to disk.
+LONG = 1.0
+_LOOK_AT_LOG = 0.25
+_SLOT_FILE_LIMIT = 1 << 16
+#: Signals that a batch system sends to tasks and farmer alike; then the farmer is asked what was meant.
+_SENT_TO_ALL = frozenset((2, 9, 10, 15))
+#: The kernel refused the program itself: a shell would say so, or run it as a script.
+_REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
+_FAR = float("inf")
+
+
+class Line(Protocol):
+    """The worker's end of its line to the farmer (multiprocessing's Connection)."""
+
+    def send(self, message: object) -> None: ...
+    def recv(self) -> object: ...
+    def poll(self, timeout: float = 0.0) -> bool: ...
+
+
+class Worker:
+    """Runs what its farmer hands it, until the line goes dead."""
+
+    def __init__(self, setup: Setup, slot: int, line: Line, farmer: int) -> None:
+        self._setup = setup
+        self._line = line
+        self._farmer = farmer
+        self._slot = Slot(slot)
+        folder = os.path.join(setup.workdir, "running", str(setup.owner))
+        self._presence = Presence(os.path.join(folder, "alive"))
+        # Without O_CREAT: a slot file that is gone says that we were taken over.
+        self._record_fd = os.open(os.path.join(folder, f"slot_{slot}"), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._log = TaskLog(setup, slot)
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._env = task_environment(os.environb, setup.owner, setup.workdir, slot, setup.keep_mpi_env)
+        runner_class, options = setup.runner
+        self._runner = runner_class(**options)
+        self._spared: frozenset[int] = frozenset()
+        # Monotonic time told as an epoch: attempts of one slot never overlap, whatever the clock does.
+        self._epoch = time.time() - time.monotonic()
+        self._todo: deque[Claim] = deque()
+        self._done: list[Attempt] = []
+        self._halt: Halt | None = None
+        self._hurry = False
+        self._trouble = ""
+        process.become_subreaper()
+
+    def serve(self) -> None:
+        """Work until the farmer hangs up or dies."""
+        self._report(idle=True)
+        while (order := self._hear()) is not None:
+            if isinstance(order, Work):
+                self._work(order)
+            elif isinstance(order, Halt):
+                self._end_leftovers(order)
+
+    def _work(self, order: Work) -> None:
+        if order.settled:
+            self._shorten_record()
+        self._todo.extend(order.claims)
+        self._report_at = time.monotonic() + REPORT_AFTER
+        while self._todo and self._may_start():
+            attempt = self._run(self._todo.popleft())
+            if attempt is not None:
+                self._done.append(attempt)
+            if time.monotonic() >= self._report_at and self._todo:
+                self._report(idle=False)
+        self._report(idle=True)
+
+    def _may_start(self) -> bool:
+        return self._halt is None and not self._trouble and os.getppid() == self._farmer
+
+    # One attempt
+
+    def _run(self, claim: Claim) -> Attempt | None:
+        """Run one claim; None if it could not be begun through no fault of its own, and is given back."""
+        begun = time.monotonic()
+        try:
+            self._output = self._log.open(claim.id)
+        except OSError as error:
+            return self._no_disk(claim, error)
+        set_task(self._env, claim)
+        try:
+            pid = self._start(claim)
+        except (OSError, ValueError) as error:
+            attempt = self._not_started(claim, begun, error)
+        else:
+            attempt = self._attend(claim, pid, begun)
+        try:
+            self._log.close(attempt.outcome.state is State.FAILED, claim.attempt)
+        except OSError as error:
+            self._trouble = f"log of task {claim.id}: {error.strerror}"
+        self._record(attempt)
+        return attempt
+
+    def _start(self, claim: Claim) -> int:
+        launch: Launch = self._runner.launch(Task(claim.id, claim.command), self._slot)
+        env = self._env
+        if launch.env:
+            env = {**env, **{os.fsencode(name): os.fsencode(value) for name, value in launch.env.items()}}
+        try:
+            return process.start(launch, env, self._null, self._output)
+        except OSError as error:
+            if launch.fallback is None or error.errno not in _REFUSED:
+                raise
+            return process.start(launch._replace(argv=launch.fallback), env, self._null, self._output)
+
+    def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError) -> Attempt:
+        number = error.errno if isinstance(error, OSError) else None
+        why = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown"
+        if number == errno.E2BIG:
+            why = f"{why}: the line has {len(claim.command)} bytes"
+        self._log.write(f"pytaskfarmer: {claim.command[:200]}: {why}\n")
+        if number in _REFUSED:
+            status = 127 if number == errno.ENOENT else 126
+            return self._attempt(claim, Outcome.FAILED, status, begun, note=why)
+        return self._attempt(claim, Outcome.NOT_STARTED, 0, begun, note=why)
+
+    def _attend(self, claim: Claim, pid: int, begun: float) -> Attempt:
+        """Wait for a running task; end it when its time is up or the farmer says so."""
+        timeout = self._setup.task_timeout
+        deadline = _FAR if timeout is None else begun + timeout
+        started_line_at = begun + LONG
+        look_at_log_at = begun + _LOOK_AT_LOG if self._setup.log_limit else _FAR
+        while True:
+            now = time.monotonic()
+            report_at = self._report_at if self._todo or self._done else _FAR
+            wake = min(deadline, started_line_at, look_at_log_at, report_at, now + 3600.0)
+            ended = process.wait(pid, wake - now)
+            if ended is not None:
+                return self._ended(claim, pid, begun, ended)
+            now = time.monotonic()
+            if self._hears_halt():
+                return self._end(claim, pid, begun, Outcome.INTERRUPTED)
+            if now >= deadline:
+                return self._end(claim, pid, begun, Outcome.TIMED_OUT)
+            if now >= report_at:
+                self._report(idle=False)
+            if now >= started_line_at:
+                started_line_at = _FAR
+                self._write_record(slotfile.start_line(claim.token, pid, begun + self._epoch))
+            if now >= look_at_log_at:
+                look_at_log_at = now + _LOOK_AT_LOG
+                self._log.trim()
+
+    def _ended(self, claim: Claim, pid: int, begun: float, ended: process.Ended) -> Attempt:
+        if process.reap_strays():
+            self._spared = frozenset(process.children(os.getpid()))
+        if ended.raw == 0:
+            return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
+        number = ended.signal or ended.status - 128
+        if number in _SENT_TO_ALL and self._hears_halt(within=1.0):
+            process.end_tree(pid, self._grace(), self._spared, self._hears_hurry)
+            return self._attempt(claim, Outcome.INTERRUPTED, number, begun, ended)
+        if ended.signal:
+            return self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)
+        return self._attempt(claim, Outcome.FAILED, ended.status, begun, ended)
+
+    def _end(self, claim: Claim, pid: int, begun: float, outcome: Outcome) -> Attempt:
+        ended = process.end_tree(pid, self._grace(), self._spared, self._hears_hurry)
+        note = "" if ended else "it could not be killed (its disk may hang)"
+        return self._attempt(claim, outcome, ended.signal if ended else 0, begun, ended, note)
+
+    def _grace(self) -> float:
+        return self._setup.grace if self._halt is None else self._halt.grace
+
+    def _attempt(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        status: int,
+        begun: float,
+        ended: process.Ended | None = None,
+        note: str = "",
+    ) -> Attempt:
+        now = time.monotonic()
+        cpu, memory = (ended.cpu, ended.memory) if ended else (0.0, 0)
+        return Attempt(
+            claim, outcome, status, begun + self._epoch, now - begun, cpu, memory, self._slot.number, note
+        )
+
+    # Recording
+
+    def _record(self, attempt: Attempt) -> None:
+        self._write_record(slotfile.end_line(attempt))
+        if attempt.wall >= LONG:
+            try:
+                os.fdatasync(self._record_fd)
+            except OSError as error:
+                self._trouble = f"slot_{self._slot.number}: {error.strerror}"
+
+    def _write_record(self, line: bytes) -> None:
+        """One append. What cannot be written is tried again, then told to the farmer only."""
+        for pause in (0.1, 0.3, 0.0):
+            try:
+                if os.write(self._record_fd, line) == len(line):
+                    return
+                why = "short write"
+            except OSError as error:
+                why = error.strerror or str(error)
+            time.sleep(pause)
+        self._trouble = f"slot_{self._slot.number}: {why}"
+
+    def _shorten_record(self) -> None:
+        if os.fstat(self._record_fd).st_size > _SLOT_FILE_LIMIT:
+            os.ftruncate(self._record_fd, 0)
+
+    def _no_disk(self, claim: Claim, error: OSError) -> Attempt | None:
+        if error.errno not in DISK_TROUBLE:
+            # Not the disk's fault: say it where it will be seen, the task is not begun.
+            self._trouble = f"log of task {claim.id}: {error.strerror}"
+        else:
+            self._trouble = f"logs/log_{claim.id}: {error.strerror}"
+        self._todo.appendleft(claim)
+        return None
+
+    # Talking
+
+    def _report(self, idle: bool) -> None:
+        returned = list(self._todo)
+        self._todo.clear()
+        report = Report(self._done, returned, idle, self._trouble)
+        self._done = []
+        self._report_at = _FAR
+        try:
+            self._line.send(report)
+        except OSError:
+            pass  # the farmer is gone; what it should have heard is in our file
+
+    _report_at = _FAR
+
+    def _hear(self) -> object | None:
+        try:
+            return self._line.recv()
+        except (EOFError, OSError):
+            return None
+
+    def _hears_halt(self, within: float = 0.0) -> bool:
+        """Whether the farmer wants us to end what runs, or is dead and cannot want anything else of a killed task."""
+        deadline = time.monotonic() + within
+        while self._halt is None and self._line.poll(max(0.0, deadline - time.monotonic())):
+            order = self._hear()
+            if isinstance(order, Halt):
+                self._halt = order
+            elif order is None:
+                return within > 0
+        return self._halt is not None
+
+    def _hears_hurry(self) -> bool:
+        if not self._hurry and self._halt is not None and self._line.poll():
+            self._hurry = isinstance(self._hear(), Halt)
+        return self._hurry
+
+    def _end_leftovers(self, order: Halt) -> None:
+        """Nothing runs here, but a task that ended may have left something behind."""
+        self._halt = order
+        process.reap_strays()
+        for child in process.children(os.getpid()):
+            process.end_tree(child, order.grace, frozenset(), self._hears_hurry)
+        self._report(idle=True)
+
+

@@ -1,0 +1,143 @@
+"""The words of the farm as values: task, claim, attempt, outcome, owner.
+
+They are named tuples and not dataclasses because a thousand nodes import this module at once, and
+`dataclasses` alone would take as long to load as everything else in it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class State(Enum):
+    """Where a task stands. Each task stands in exactly one."""
+
+    TOPROCESS = "toprocess"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class Outcome(Enum):
+    """How an attempt ended."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    KILLED = "killed"
+    TIMED_OUT = "timed-out"
+    OUT_OF_MEMORY = "out-of-memory"
+    NOT_STARTED = "not-started"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    WORKER_LOST = "worker-lost"
+    OWNER_LOST = "owner-lost"
+
+    @property
+    def state(self) -> State:
+        """The state a task is in after its last attempt ended like this."""
+        return _STATE_AFTER[self]
+
+
+_STATE_AFTER = {outcome: State.FAILED for outcome in Outcome}
+_STATE_AFTER[Outcome.FINISHED] = State.FINISHED
+for _outcome in (Outcome.INTERRUPTED, Outcome.WORKER_LOST, Outcome.OWNER_LOST):
+    _STATE_AFTER[_outcome] = State.TOPROCESS
+
+
+class Task(NamedTuple):
+    """An id and the command the user wrote (undecodable bytes as surrogate escapes)."""
+
+    id: int
+    command: str
+
+
+class Claim(NamedTuple):
+    """One owner's right to run one task. `token` names this claim and no other of its owner."""
+
+    token: int
+    id: int
+    attempt: int
+    failures: int
+    command: str
+
+
+class Attempt(NamedTuple):
+    """One execution of a task, as its worker saw it end.
+
+    `status` is the exit status or, when killed, the signal. `start` is in seconds since the epoch, `wall` and
+    `cpu` in seconds, `memory` the peak resident set in KiB of the largest process. `note` says why, when
+    `outcome` and `status` do not.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    status: int = 0
+    start: float = 0.0
+    wall: float = 0.0
+    cpu: float = 0.0
+    memory: int = 0
+    slot: int = 0
+    note: str = ""
+
+    def ended(self) -> str:
+        """The outcome in words: `exit 1`, `killed (signal 9)`, `timed out`."""
+        if self.outcome is Outcome.FAILED:
+            return f"exit {self.status}"
+        if self.outcome is Outcome.KILLED:
+            return f"killed (signal {self.status})"
+        return self.outcome.value.replace("-", " ")
+
+
+class Owner(NamedTuple):
+    """The holder of claims: one process, named so that the name is never used again.
+
+    Written `HOST.PID.STARTTIME.NONCE`; `start` is the process's start in clock ticks since boot
+    (field 22 of proc(5) `/proc/PID/stat`), so a recycled pid is another owner.
+    """
+
+    host: str
+    pid: int
+    start: int
+    nonce: str
+
+    def __str__(self) -> str:
+        return f"{self.host}.{self.pid}.{self.start}.{self.nonce}"
+
+    @classmethod
+    def parse(cls, name: str) -> Owner | None:
+        """The owner a folder in `running/` is named after, None if it is not such a name."""
+        parts = name.rsplit(".", 3)
+        if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()):
+            return None
+        return cls(parts[0], int(parts[1]), int(parts[2]), parts[3])
+
+
+class Slot(NamedTuple):
+    """What one running task may use. Nothing is bound unless it was asked for."""
+
+    number: int
+    cores: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
+    memory: int = 0
+
+
+class Launch(NamedTuple):
+    """How a command is started: what a runner says.
+
+    `env` adds to the farmer's environment. `fallback` is started when the kernel refuses `argv` (no such program, not
+    executable, a script without `#!`), so that a shell can do, or say, what it would have done in the first place.
+    """
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str | None = None
+    fallback: tuple[str, ...] | None = None
+
+
+class Record(NamedTuple):
+    """A task and its state, for the verbs that report. `owner` holds it when it is running."""
+
+    task: Task
+    state: State
+    owner: Owner | None = None

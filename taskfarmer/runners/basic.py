@@ -1,0 +1,69 @@
+"""The default runner: the command means what it means in a shell."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from taskfarmer.model import Launch, Slot, Task
+from taskfarmer.runners import shell
+from taskfarmer.runners.base import Runner
+from taskfarmer.system.process import find_program
+
+
+class BasicRunner(Runner):
+    """Runs the command as a shell would, in the environment and directory the farmer was started in.
+
+    `shell_mode`: `auto` starts plain commands without a shell, `always` uses one for each, `never` for none (the line
+    is split at blanks and quotes).
+    """
+
+    def __init__(self, shell_mode: str = "auto") -> None:
+        self.shell_mode = shell_mode
+        self._shells: shell.Shells | None = None
+
+    def launch(self, task: Task, slot: Slot) -> Launch:
+        """The plain start where nothing can differ, else the shell."""
+        if self.shell_mode == "never":
+            return Launch(tuple(self._split(task.command)), {})
+        shells = self._known_shells()
+        in_shell = (shells.bash, "-c", task.command)
+        if self.shell_mode == "always":
+            return Launch(in_shell, {})
+        words = shell.direct_words(task.command, shells)
+        if words is not None:
+            program = self._find(words[0])
+            return Launch((program, *words[1:]), {}, None, in_shell) if program else Launch(in_shell, {})
+        programs = shell.programs_of_plain_list(task.command, shells)
+        if programs is not None and all(map(self._runs_alike, programs)):
+            return Launch((shells.dash or shells.bash, "-c", task.command), {})
+        return Launch(in_shell, {})
+
+    def _split(self, command: str) -> list[str]:
+        import shlex
+
+        words = shlex.split(command)
+        return [self._find(words[0]) or words[0], *words[1:]]
+
+    def _known_shells(self) -> shell.Shells:
+        if self._shells is None:
+            self._shells = shell.Shells.here(os.environ)
+        return self._shells
+
+    def _find(self, name: str) -> str | None:
+        return find_program(name, os.environ.get("PATH", ""))
+
+    def _runs_alike(self, name: str) -> bool:
+        program = self._find(name)
+        return program is not None and _has_own_interpreter(os.path.abspath(program))
+
+
+@functools.lru_cache(maxsize=256)
+def _has_own_interpreter(program: str) -> bool:
+    """Whether the kernel knows how to run a file; a script without `#!` is run by whichever shell meets it."""
+    try:
+        with open(program, "rb") as file:
+            head = file.read(4)
+    except OSError:
+        return False
+    return head.startswith((b"#!", b"\x7fELF"))

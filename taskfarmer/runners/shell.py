@@ -1,0 +1,90 @@
+"""Which lines need a shell, and which shell they get: bash means what the user tried in a terminal.
+
+Three spellings, the later ones only because they are cheaper, and only where no result can differ:
+
+    bash -c LINE    anything
+    sh -c LINE      a plain list (`a; b`, `a && b > out`) where sh is dash, which starts in half the time
+    direct          one plain command
+
+*Plain* words hold nothing that a shell would look at twice. A first word must not be a keyword, a builtin or an
+exported function, because then the shell would run something else than the program of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Mapping, NamedTuple
+
+MODES = ("auto", "always", "never")
+
+_WORD = r"[A-Za-z0-9_./,:+@%=-]+"
+_COMMAND = rf"{_WORD}(?:[ \t]+{_WORD})*"
+_REDIRECTION = rf"(?:[ \t]+(?:(?:[12]?>>?|<)[ \t]*{_WORD}|2>&1))*"
+_STEP = rf"{_COMMAND}{_REDIRECTION}"
+_OPERATOR = r"[ \t]*(?:;|&&|\|\||\|)[ \t]*"
+_PLAIN = re.compile(_COMMAND)
+_PLAIN_LIST = re.compile(rf"{_STEP}(?:{_OPERATOR}{_STEP})*(?:[ \t]*;)?")
+_NEXT_STEP = re.compile(_OPERATOR)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_KEYWORDS = frozenset(
+    "if then else elif fi case esac for select while until do done in function time coproc".split()
+)
+#: bash 5.2's builtins and dash's `chdir`; `true` and `false` are left out: the programs do the same.
+_BUILTINS = frozenset(
+    """. : alias bg bind break builtin caller cd chdir command compgen complete compopt continue declare dirs disown
+    echo enable eval exec exit export fc fg getopts hash help history jobs kill let local logout mapfile popd printf
+    pushd pwd read readarray readonly return set shift shopt source suspend test times trap type typeset ulimit umask
+    unalias unset wait""".split()
+)
+_HARMLESS = frozenset(("true", "false"))
+#: Variables that change what a shell makes of a plain line.
+_UNSETTLING = ("BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT")
+
+
+class Shells(NamedTuple):
+    """What this host and this environment offer: facts, gathered once per worker."""
+
+    bash: str
+    dash: str | None
+    functions: frozenset[str]
+    plain_is_safe: bool
+
+    @classmethod
+    def here(cls, env: Mapping[str, str]) -> Shells:
+        """The shells of this host, seen with this environment."""
+        bash = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
+        # dash drops variables whose names are none, exported functions among them.
+        names_are_names = all(_NAME.fullmatch(name) for name in env)
+        dash = "/bin/sh" if os.path.basename(os.path.realpath("/bin/sh")) == "dash" and names_are_names else None
+        functions = frozenset(
+            name.removeprefix("BASH_FUNC_").removesuffix("%%").removesuffix("()")
+            for name in env
+            if name.startswith("BASH_FUNC_")
+        )
+        return cls(bash, dash, functions, "PATH" in env and not any(name in env for name in _UNSETTLING))
+
+
+def direct_words(line: str, shells: Shells) -> list[str] | None:
+    """The words of a line that may be started without a shell; None if it needs one."""
+    if not shells.plain_is_safe or not _PLAIN.fullmatch(line):
+        return None
+    words = line.split()
+    return words if _is_a_program(words[0], shells) else None
+
+
+def programs_of_plain_list(line: str, shells: Shells) -> list[str] | None:
+    """The programs a plain list names, if sh would treat it as bash does, and if their files are no bare scripts."""
+    if shells.dash is None or not shells.plain_is_safe or not _PLAIN_LIST.fullmatch(line):
+        return None
+    firsts = [step.split(None, 1)[0] for step in _NEXT_STEP.split(line.rstrip(" \t;"))]
+    if not all(_is_a_program(first, shells) for first in firsts):
+        return None
+    return [first for first in firsts if first not in _HARMLESS]
+
+
+def _is_a_program(word: str, shells: Shells) -> bool:
+    if "=" in word or word[0] == "%" or word in _KEYWORDS or word in shells.functions:
+        return False
+    return word not in _BUILTINS

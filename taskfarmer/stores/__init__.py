@@ -1,0 +1,1 @@
+"""Stores: where each task's state lives."""

@@ -1,0 +1,57 @@
+"""`attempts`: how often a task that went back at least once was tried.
+
+    ID COUNTED TOTAL
+
+The last line of an id wins. COUNTED tries used up one of `--retries`; TOTAL also counts those that were stopped or lost.
+Appended in exchanges; a farmer reads on from where it was. In memory two bytes per id, however often a task went back.
+"""
+
+from __future__ import annotations
+
+import os
+
+_MOST = 255
+
+
+class Attempts:
+    """The counts of one farm, as far as one process has read them."""
+
+    def __init__(self) -> None:
+        self._counted = bytearray()
+        self._total = bytearray()
+        self._read_to = 0
+
+    def catch_up(self, fd: int, size: int) -> None:
+        """Read what was appended since the last time."""
+        if size < self._read_to:
+            self.__init__()  # type: ignore[misc]  # the file was replaced: begin again
+        while self._read_to < size:
+            text = os.pread(fd, min(size - self._read_to, 1 << 20), self._read_to)
+            whole = text[: text.rfind(b"\n") + 1]
+            if not whole:
+                break
+            self._read_to += len(whole)
+            for line in whole.splitlines():
+                words = line.split()
+                if len(words) == 3 and all(word.isdigit() for word in words):
+                    self._set(int(words[0]), int(words[1]), int(words[2]))
+
+    def counted(self, id: int) -> int:
+        """Tries that used up a retry."""
+        return self._counted[id] if id < len(self._counted) else 0
+
+    def total(self, id: int) -> int:
+        """Tries that ended and left the task undone."""
+        return self._total[id] if id < len(self._total) else 0
+
+    def line(self, id: int, counted: int, total: int) -> bytes:
+        """The line that says so. It counts once it was read back."""
+        return b"%d %d %d\n" % (id, min(counted, _MOST), min(total, _MOST))
+
+    def _set(self, id: int, counted: int, total: int) -> None:
+        if id >= len(self._total):
+            more = bytes(max(1024, id + 1 - len(self._total)))
+            self._counted += more
+            self._total += more
+        self._counted[id] = min(counted, _MOST)
+        self._total[id] = min(total, _MOST)

@@ -1,0 +1,87 @@
+"""What a store is. Farmers know `TaskSource`; the verbs need the rest. Every store passes one contract test."""
+
+from __future__ import annotations
+
+from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
+
+from taskfarmer.model import Attempt, Claim, Owner, Record, State
+
+
+class Exchange(NamedTuple):
+    """What came of one exchange.
+
+    `refused` are tokens of settled attempts that were no longer ours. `left` tasks wait in the store, and
+    `running_elsewhere` are held by other owners (looked up only when nothing is left, else 0).
+    """
+
+    claims: list[Claim]
+    refused: list[int]
+    left: int
+    running_elsewhere: int
+    paused: str | None
+    requests: list[int]
+
+
+class Recovered(NamedTuple):
+    """A dead owner whose tasks came back: `settled` had ended, `requeued` had not, `killed` processes still ran."""
+
+    owner: Owner
+    settled: int
+    requeued: int
+    killed: int
+
+
+class Added(NamedTuple):
+    """What `add` or `load` made of a list: `total` tasks of the farm, `new` and `dropped` by this call."""
+
+    total: int
+    new: int
+    dropped: int = 0
+
+
+class TaskSource(Protocol):
+    """All that a farmer may know of a store."""
+
+    def exchange(self, settled: Sequence[Attempt], want: int) -> Exchange:
+        """Settle these attempts, then claim up to `want` tasks, wholly or not at all.
+
+        Gives back (interrupted, worker lost) and claims never go together: then nothing is claimed.
+        Raises Fenced when our claims were taken over, DiskError when the disk refuses.
+        """
+        ...
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Return claims that were never started. No attempt is counted."""
+        ...
+
+    def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
+        """How those of a lost worker's attempts ended that it had recorded before it died."""
+        ...
+
+    def recover(self) -> list[Recovered]:
+        """Take over the claims of owners that are dead."""
+        ...
+
+
+class Store(TaskSource, Protocol):
+    """All that the verbs need."""
+
+    def add(self, commands: Iterable[str]) -> Added:
+        """Append tasks behind the rest."""
+        ...
+
+    def requeue(self, ids: Sequence[int] | None) -> int:
+        """Put failed tasks back to be run again, all or those named; return how many."""
+        ...
+
+    def counts(self) -> dict[State, int]:
+        """How many tasks stand in each state."""
+        ...
+
+    def records(self, state: State | None = None) -> Iterator[Record]:
+        """Every task in a state, or every task."""
+        ...
+
+    def close(self) -> None:
+        """Let go of locks and descriptors."""
+        ...

@@ -1,0 +1,177 @@
+"""Loading a list into a farm, and recognising it when it comes again: unchanged, grown, edited, or another one.
+
+An id is bound to its command for the life of the workdir. The list is the one that was loaded if its size, time and
+handler are; else if its content (SHA-256) is. If it is newer and the old list is its beginning, the rest is new. Else
+lines are matched, each as often as it occurs: new ones get new ids behind the rest, removed ones that have not run are
+dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any, Iterator
+
+from taskfarmer.errors import UsageError
+from taskfarmer.stores.base import Added
+from taskfarmer.stores.section import Section, Workdir
+from taskfarmer.stores.workdir import STATE_FILES, decode, encode, number_lines, parse_claims, read_tasks, task_line
+from taskfarmer.system import files
+from taskfarmer.tasklists.base import TaskList
+
+
+def load(workdir: Workdir, tasklist: TaskList, handler: str, replace: bool = False) -> Added:
+    """Make the farm's tasks those of the list. Raises UsageError when the workdir belongs to another list."""
+    about = os.stat(tasklist.path)
+    seen = {
+        "path": os.path.abspath(tasklist.path),
+        "size": about.st_size,
+        "mtime_ns": about.st_mtime_ns,
+        "handler": handler,
+    }
+    with workdir.section() as section:
+        if workdir.farm is None:
+            return _found(section, tasklist, seen)
+        if replace:
+            return _replace(section, tasklist, seen)
+        before = section.farm.get("list")
+        if before is None:
+            return _add_first_list(section, tasklist, seen)
+        if all(before[key] == seen[key] for key in ("size", "mtime_ns", "handler")):
+            return Added(section.farm["next_id"], 0)
+        return _reload(section, tasklist, seen, before)
+
+
+def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
+    """A new farm. State files without a `farm.json` are the ancestor's: what it had lost comes back."""
+    farm = section.workdir.found_farm()
+    for name in STATE_FILES:
+        section.journal.file(name)
+    files.sync_folder(section.workdir.path)
+    done = bytearray()
+    for name in ("finished", "failed"):
+        for task in read_tasks(os.path.join(section.workdir.path, name)):
+            done.extend(bytes(max(0, task.id + 1 - len(done))))
+            done[task.id] = 1
+    total = 0
+
+    def to_do() -> Iterator[bytes]:
+        nonlocal total
+        for total, line in enumerate(number_lines(tasklist, 0), 1):
+            if total > len(done) or not done[total - 1]:
+                yield line
+
+    new = section.extend("later", to_do())
+    section.cut("toprocess", 0, 0)
+    farm["next_id"] = max(total, len(done))
+    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
+    section.set_farm(farm)
+    return Added(farm["next_id"], new)
+
+
+def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
+    farm = dict(section.farm)
+    new = section.extend("later", number_lines(tasklist, farm["next_id"]))
+    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": farm["next_id"] == 0}
+    farm["next_id"] += new
+    section.set_farm(farm)
+    return Added(farm["next_id"], new)
+
+
+def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
+    alive = [owner for owner in section.workdir.owners() if section.workdir.lives(owner)]
+    if alive:
+        raise UsageError(f"--replace: {alive[0].host} (pid {alive[0].pid}) is still working in {section.workdir.path}")
+    for name in STATE_FILES:
+        section.rewrite(name, ())
+    new = section.rewrite("later", number_lines(tasklist, 0))
+    farm = {**section.farm, "next_id": new}
+    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
+    section.set_farm(farm)
+    return Added(new, new)
+
+
+def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: dict[str, Any]) -> Added:
+    farm = dict(section.farm)
+    digest = _digest(tasklist.path)
+    same_handler = before["handler"] == seen["handler"]
+    if digest == before["sha256"] and same_handler:
+        farm["list"] = {**before, **seen}
+        section.set_farm(farm)
+        return Added(farm["next_id"], 0)
+    if seen["mtime_ns"] <= before["mtime_ns"]:
+        # A node that still sees an old copy must not undo what a newer one said.
+        return Added(farm["next_id"], 0)
+    farm["list"] = {**before, **seen, "sha256": digest}
+    grown = same_handler and seen["size"] > before["size"] and _digest(tasklist.path, before["size"]) == before["sha256"]
+    if grown and before["ids_are_lines"] and _ends_a_line(tasklist.path, before["size"]):
+        rest = (command for index, command in enumerate(tasklist) if index >= farm["next_id"])
+        new = section.extend("later", number_lines(rest, farm["next_id"]))
+        dropped = 0
+    else:
+        new, dropped = _match(section, tasklist, farm["next_id"])
+        farm["list"]["ids_are_lines"] = False
+    farm["next_id"] += new
+    section.set_farm(farm)
+    return Added(farm["next_id"], new, dropped)
+
+
+def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int]:
+    """Match an edited list with the tasks there are, each line as often as it occurs; how many are new and dropped."""
+    workdir = section.workdir
+    wanted = Counter(tasklist)
+
+    def take(command: str) -> bool:
+        if wanted[command] > 0:
+            wanted[command] -= 1
+            return True
+        return False
+
+    kept_done = sum(take(command) for command in _settled_commands(workdir))
+    waiting = [list(read_tasks(os.path.join(workdir.path, name))) for name in ("toprocess", "later")]
+    stay = [{task.id for task in tasks if take(task.command)} for tasks in waiting]
+    kept = sum(map(len, stay))
+    dropped = sum(map(len, waiting)) - kept
+    if (dropped and not kept) or (next_id and not kept and not kept_done):
+        raise UsageError(
+            f"{workdir.path} belongs to another list: none of its {dropped} unfinished tasks is in {tasklist.path}. "
+            "Use --workdir NEW, or --replace to forget them"
+        )
+    # In the order of the list: an edit that moves lines must not shuffle what is new.
+    new = list(number_lines([command for command in tasklist if take(command)], next_id))
+    toprocess, later = ([task_line(t.id, encode(t.command)) for t in tasks if t.id in ids] for tasks, ids in zip(waiting, stay))
+    if dropped:
+        section.rewrite("toprocess", toprocess)
+        section.rewrite("later", later + new)
+    else:
+        section.extend("later", new)
+    return len(new), dropped
+
+
+def _settled_commands(workdir: Workdir) -> Iterator[str]:
+    for name in ("finished", "failed"):
+        for task in read_tasks(os.path.join(workdir.path, name)):
+            yield task.command
+    for owner in workdir.owners():
+        content = files.read_file(os.path.join(workdir.path, workdir.owner_file(owner, "claims"))) or b""
+        for held in parse_claims(content):
+            yield decode(held.command)
+
+
+def _digest(path: str, size: int | None = None) -> str:
+    from hashlib import sha256
+
+    digest = sha256()
+    with open(path, "rb") as file:
+        left = size if size is not None else os.fstat(file.fileno()).st_size
+        while left > 0 and (block := file.read(min(left, files.BLOCK))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def _ends_a_line(path: str, size: int) -> bool:
+    """Whether a line ends at this offset: an append to a last line without newline has changed that line."""
+    with open(path, "rb") as file:
+        file.seek(size - 1)
+        return file.read(1) == b"\n"

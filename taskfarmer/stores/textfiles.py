@@ -1,0 +1,406 @@
+"""The text store: a farm as files that a person can `cat`. See stores/workdir.py for the names and the lines.
+
+    toprocess --claim--> running/OWNER/claims --settle--> finished, failed
+        ^                        |                           |
+        +------ give back -------+           later <--retry--+
+
+A claim reads the tail of `toprocess` and shortens the file: its cost does not depend on the length of the list. Every
+arrow is one exchange (stores/section.py, stores/journal.py), so each id stands in exactly one place once it is over.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Iterable, Iterator, Sequence
+
+from taskfarmer.errors import Fenced
+from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
+from taskfarmer.stores import slotfile
+from taskfarmer.stores.attempts import Attempts
+from taskfarmer.stores.base import Added, Exchange, Recovered
+from taskfarmer.stores.journal import Pending
+from taskfarmer.stores.repair import repair
+from taskfarmer.stores.section import Section, Workdir
+from taskfarmer.stores.workdir import (
+    STATE_FILES,
+    Held,
+    Size,
+    broken_line,
+    claim_line,
+    decode,
+    encode,
+    number_lines,
+    parse_claims,
+    parse_task,
+    read_tasks,
+    task_line,
+)
+from taskfarmer.system import files, process
+from taskfarmer.system.presence import Presence
+
+_FARM_AGE = 2.0  # seconds until a pause or a request is noticed
+
+
+class TextStore:
+    """The tasks of one workdir.
+
+    `retries`: how often a failed task goes back behind the rest before it counts as failed. `commands` reads the list
+    again, for tasks that a person's edit has lost.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        retries: int = 0,
+        commands: Callable[[], Iterable[str]] | None = None,
+        tell: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.workdir = workdir
+        self._owner = workdir.owner
+        self._retries = retries
+        self._commands = commands
+        self._tell = tell
+        self._attempts = Attempts()
+        self._held: dict[int, tuple[Claim, bytes]] = {}
+        self._left_claims = b""  # what our `claims` held when we last left it
+        self._serial = 0
+        self._pending: _Plan | None = None
+        self._settled_by_pending: frozenset[int] = frozenset()
+
+    # A farmer's life
+
+    def join(self, slots: int) -> Presence:
+        """Become an owner: presence first, then the files of each slot and an empty `claims`."""
+        folder = os.path.join(self.workdir.path, "running", str(self._owner))
+        files.make_folder(folder, self.workdir.shared)
+        presence = Presence(os.path.join(folder, "alive"), create=True)
+        presence.beat()
+        for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
+            os.close(files.open_or_create(os.path.join(folder, name), self.workdir.shared))
+        files.sync_folder(folder)
+        files.sync_folder(os.path.dirname(folder))
+        with self.workdir.section():
+            self.workdir.check_lock()
+        return presence
+
+    def leave(self) -> None:
+        """Stop being an owner. What is still claimed stays, for whoever recovers us."""
+        if self._held or self._pending:
+            return
+        folder = os.path.join(self.workdir.path, "running", str(self._owner))
+        _remove_owner_folder(folder)
+
+    def exchange(self, settled: Sequence[Attempt], want: int) -> Exchange:
+        """Settle these attempts, then claim up to `want` tasks. See TaskSource."""
+        plan = _Plan()
+        try:
+            with self.workdir.section(_FARM_AGE) as section:
+                before = self._collect_pending()
+                self._repair_if_edited(section, ("toprocess",))
+                self._check_not_fenced(section)
+                self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
+                self._settle(section, settled, plan)
+                paused = section.farm.get("paused")
+                if want and not plan.gives_back and not paused:
+                    self._claim(section, want, plan)
+                self._write_claims(section, plan)
+                left = section.left
+                elsewhere = 0 if left or plan.claims else self._held_by_others()
+        except Pending:
+            self._pending = plan
+            raise
+        self._adopt(plan)
+        return Exchange(
+            before + plan.claims, plan.refused, left, elsewhere, paused, list(section.farm.get("requests", ()))
+        )
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Return claims that were never started: the first of them is the next task again."""
+        plan = _Plan()
+        try:
+            with self.workdir.section(_FARM_AGE) as section:
+                self._collect_pending()
+                self._check_not_fenced(section)
+                ours = [claim for claim in claims if claim.token in self._held]
+                plan.dropped = [claim.token for claim in ours]
+                section.append("toprocess", [task_line(c.id, encode(c.command)) for c in reversed(ours)])
+                self._write_claims(section, plan)
+        except Pending:
+            self._pending = plan
+            raise
+        self._adopt(plan)
+
+    def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
+        """How attempts of a lost worker ended, as far as it wrote that down."""
+        path = os.path.join(self.workdir.path, self.workdir.owner_file(self._owner, f"slot_{slot}"))
+        ends = {end.token: end for end in slotfile.read_ends(files.read_file(path) or b"")}
+        return [
+            Attempt(claim, end.outcome, end.status, end.start, end.wall, end.cpu, end.memory, slot)
+            for claim in claims
+            if (end := ends.get(claim.token))
+        ]
+
+    def _settle(self, section: Section, settled: Sequence[Attempt], plan: _Plan) -> None:
+        lines: dict[str, list[bytes]] = {name: [] for name in STATE_FILES}
+        for attempt in settled:
+            claim = attempt.claim
+            if claim.token not in self._held:
+                if claim.token not in self._settled_by_pending:
+                    plan.refused.append(claim.token)
+                continue
+            plan.dropped.append(claim.token)
+            self._place(lines, claim.id, encode(claim.command), attempt.outcome)
+        self._settled_by_pending = frozenset()
+        lines["toprocess"].reverse()  # the first to be given back is the next again
+        plan.gives_back = bool(lines["toprocess"])
+        for name, of_this_state in lines.items():
+            section.append(name, of_this_state)
+
+    def _place(self, lines: dict[str, list[bytes]], id: int, command: bytes, outcome: Outcome) -> None:
+        """Where a task goes after an attempt with this outcome."""
+        counted, total = self._attempts.counted(id), self._attempts.total(id)
+        place = outcome.state.value
+        if goes_back_behind_the_rest(outcome, counted, self._retries):
+            place = "later"
+            counted += 1
+        lines[place].append(task_line(id, command))
+        if place in ("later", "toprocess"):
+            lines["attempts"].append(self._attempts.line(id, counted, total + 1))
+
+    def _claim(self, section: Section, want: int, plan: _Plan) -> None:
+        if section.sizes["toprocess"].lines == 0 and section.sizes["later"].lines:
+            lines = self._turn_later_round(section, want)
+        else:
+            lines = self._take_from_the_end(section, want)
+        for line in lines:
+            task = parse_task(line)
+            assert task is not None
+            id, command = task
+            self._serial += 1
+            claim = Claim(
+                self._serial, id, self._attempts.total(id) + 1, self._attempts.counted(id), decode(command)
+            )
+            plan.claims.append(claim)
+            plan.lines.append(claim_line(claim.token, id, claim.attempt, command))
+
+    def _take_from_the_end(self, section: Section, want: int) -> list[bytes]:
+        lines = section.last_lines("toprocess", want)
+        self._check_lines(section, "toprocess", lines, from_the_end=True)
+        size = section.sizes["toprocess"]
+        taken = sum(map(len, lines)) + len(lines)
+        section.cut("toprocess", max(0, size.bytes - taken), size.lines - len(lines))
+        lines.reverse()
+        return lines
+
+    def _turn_later_round(self, section: Section, want: int) -> list[bytes]:
+        """Claim from the head of `later`; the rest, turned round, becomes `toprocess`."""
+        self._repair_if_edited(section, ("later",))
+        source = section.journal.file("later")
+        lines = files.first_lines(source, want)
+        self._check_lines(section, "later", lines)
+        begin = sum(map(len, lines)) + len(lines)
+        if begin < section.sizes["later"].bytes:
+            target = files.open_or_create(section.new_file("toprocess"), self.workdir.shared, os.O_TRUNC)
+            try:
+                count = files.write_reversed(source, begin, target)
+                os.fsync(target)
+                section.swap_in("toprocess", Size(files.size_of(target), count))
+            finally:
+                os.close(target)
+        section.cut("later", 0, 0)
+        return lines
+
+    def _check_lines(self, section: Section, name: str, lines: list[bytes], from_the_end: bool = False) -> None:
+        for index, line in enumerate(lines):
+            if parse_task(line) is None:
+                number = index + 1
+                if from_the_end:
+                    number += files.count_lines(section.journal.file(name)) - len(lines)
+                raise broken_line(os.path.join(self.workdir.path, name), number, line)
+
+    def _write_claims(self, section: Section, plan: _Plan) -> None:
+        if plan.dropped or plan.claims:
+            dropped = frozenset(plan.dropped)
+            kept = [line for token, (_, line) in self._held.items() if token not in dropped]
+            plan.claims_text = b"".join(kept + plan.lines)
+            section.journal.replace(self._claims_name, self._left_claims, plan.claims_text)
+
+    def _adopt(self, plan: _Plan) -> None:
+        for token in plan.dropped:
+            del self._held[token]
+        for claim, line in zip(plan.claims, plan.lines):
+            self._held[claim.token] = (claim, line)
+        if plan.claims_text is not None:
+            self._left_claims = plan.claims_text
+
+    def _collect_pending(self) -> list[Claim]:
+        """After a disk gave up in the middle: entering has done what was written down, so it counts as ours."""
+        plan, self._pending = self._pending, None
+        if plan is None:
+            return []
+        self._settled_by_pending = frozenset(plan.dropped)
+        self._adopt(plan)
+        return plan.claims
+
+    @property
+    def _claims_name(self) -> str:
+        return self.workdir.owner_file(self._owner, "claims")
+
+    def _check_not_fenced(self, section: Section) -> None:
+        content = files.read_file(os.path.join(self.workdir.path, self._claims_name))
+        if content != self._left_claims:
+            raise Fenced(
+                f"{self.workdir.path}: another farmer took over the tasks of {self._owner}: it saw no sign of life of it"
+            )
+
+    def _held_by_others(self) -> int:
+        return sum(len(held) for owner, held in self._all_claims() if owner != self._owner)
+
+    def _all_claims(self) -> Iterator[tuple[Owner, list[Held]]]:
+        for owner in self.workdir.owners():
+            content = files.read_file(os.path.join(self.workdir.path, self.workdir.owner_file(owner, "claims")))
+            if content:
+                yield owner, parse_claims(content)
+
+    def _repair_if_edited(self, section: Section, names: Sequence[str]) -> None:
+        if section.was_edited or any(section.changed_by_hand(name) for name in names):
+            message = repair(section, self._commands, [h for _, held in self._all_claims() for h in held])
+            if message:
+                self._tell(message)
+
+    # Dead owners
+
+    def recover(self) -> list[Recovered]:
+        """Take over the claims of dead owners of this host; what they left running is ended first."""
+        recovered = []
+        for owner in self.workdir.owners():
+            if owner != self._owner and not self.workdir.lives(owner):
+                # Before the lock: killing and waiting is no file work.
+                killed = process.kill_marked(f"{process.OWNER_VARIABLE}={owner}".encode())
+                recovered.append(self._take_over(owner, killed))
+        return recovered
+
+    def _take_over(self, owner: Owner, killed: int) -> Recovered:
+        folder = os.path.join(self.workdir.path, "running", str(owner))
+        settled = requeued = 0
+        with self.workdir.section() as section:
+            claims = files.read_file(os.path.join(folder, "claims"))
+            if claims is not None:
+                self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
+                ends = _ends_in(folder)
+                lines: dict[str, list[bytes]] = {name: [] for name in STATE_FILES}
+                for held in parse_claims(claims):
+                    end = ends.get(held.token)
+                    self._place(lines, held.id, held.command, end.outcome if end else Outcome.OWNER_LOST)
+                    settled, requeued = settled + bool(end), requeued + (not end)
+                lines["toprocess"].reverse()
+                for name, of_this_state in lines.items():
+                    section.append(name, of_this_state)
+                section.journal.remove(self.workdir.owner_file(owner, "claims"))
+        _remove_owner_folder(folder)
+        return Recovered(owner, settled, requeued, killed)
+
+    # What people ask for
+
+    def add(self, commands: Iterable[str]) -> Added:
+        """Append tasks behind the rest, streamed: memory does not depend on their number."""
+        with self.workdir.section() as section:
+            farm = dict(section.farm)
+            added = section.extend("later", number_lines(commands, farm["next_id"]))
+            farm["next_id"] += added
+            section.set_farm(farm)
+        return Added(farm["next_id"], added)
+
+    def requeue(self, ids: Sequence[int] | None) -> int:
+        """Failed tasks, all or those named, go behind the rest, and their tries are counted anew."""
+        wanted = None if ids is None else frozenset(ids)
+        with self.workdir.section() as section:
+            self._repair_if_edited(section, ("failed", "later"))
+            attempts = section.journal.file("attempts")
+            self._attempts.catch_up(attempts, files.size_of(attempts))
+            return self._move_failed(section, wanted)
+
+    def _move_failed(self, section: Section, wanted: frozenset[int] | None) -> int:
+        path = os.path.join(self.workdir.path, "failed")
+
+        def chosen(yes: bool) -> Iterator[Task]:
+            return (task for task in read_tasks(path) if (wanted is None or task.id in wanted) is yes)
+
+        moved = section.extend("later", map(_line_of, chosen(True)))
+        if moved:
+            tries = (self._attempts.line(task.id, 0, self._attempts.total(task.id) + 1) for task in chosen(True))
+            section.extend("attempts", tries)
+            section.rewrite("failed", map(_line_of, chosen(False)))
+        return moved
+
+    def counts(self) -> dict[State, int]:
+        """How many tasks stand in each state."""
+        with self.workdir.section() as section:
+            self._repair_if_edited(section, ("toprocess", "later", "finished", "failed"))
+            running = sum(len(held) for _, held in self._all_claims())
+            return {
+                State.TOPROCESS: section.left,
+                State.RUNNING: running,
+                State.FINISHED: section.sizes["finished"].lines,
+                State.FAILED: section.sizes["failed"].lines,
+            }
+
+    def records(self, state: State | None = None) -> Iterator[Record]:
+        """Every task in a state, or every task."""
+        if state in (None, State.RUNNING):
+            for owner, held in self._all_claims():
+                for one in held:
+                    yield Record(Task(one.id, decode(one.command)), State.RUNNING, owner)
+        for name in ("finished", "failed", "toprocess", "later"):
+            of_state = State.TOPROCESS if name == "later" else State(name)
+            if state in (None, of_state):
+                for task in read_tasks(os.path.join(self.workdir.path, name)):
+                    yield Record(task, of_state)
+
+    def close(self) -> None:
+        """Let go of the lock file."""
+        self.workdir.close()
+
+
+class _Plan:
+    """What an exchange will have changed in memory once it is done."""
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.lines: list[bytes] = []
+        self.dropped: list[int] = []
+        self.refused: list[int] = []
+        self.gives_back = False
+        self.claims_text: bytes | None = None
+
+
+def goes_back_behind_the_rest(outcome: Outcome, counted: int, retries: int) -> bool:
+    """Whether a task that ended like this, after `counted` tries that used up a retry, is to be tried again."""
+    return outcome.state is State.FAILED and outcome is not Outcome.CANCELLED and counted < retries
+
+
+def _line_of(task: Task) -> bytes:
+    return task_line(task.id, encode(task.command))
+
+
+def _ends_in(folder: str) -> dict[int, slotfile.End]:
+    ends = {}
+    for name in os.listdir(folder):
+        if name.startswith("slot_"):
+            for end in slotfile.read_ends(files.read_file(os.path.join(folder, name)) or b""):
+                ends[end.token] = end
+    return ends
+
+
+def _remove_owner_folder(folder: str) -> None:
+    """`claims` first: a folder without it holds nothing. Two may do this at once."""
+    try:
+        names = sorted(os.listdir(folder), key=lambda name: (name != "claims", name == "alive"))
+        for name in names:
+            try:
+                os.unlink(os.path.join(folder, name))
+            except FileNotFoundError:
+                pass  # the other one was here
+        os.rmdir(folder)
+    except FileNotFoundError:
+        pass  # the other one was quicker

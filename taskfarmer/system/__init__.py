@@ -1,0 +1,1 @@
+"""The machine's hazards, one per file: locks, presence, disks, processes."""

@@ -1,0 +1,162 @@
+"""The one exclusive lock of a farm: where it is, which kind, and waiting for it.
+
+Hazards kept here. A lock in `$TMPDIR` excludes nobody on another node. A lock that is unlinked splits its
+waiters over two files. A lock held by a stopped process stops everybody, so waiting is announced. Contention
+is a value, never an error.
+
+`flock` is taken straight from the kernel: filelock's native lock is the same call, but importing filelock takes
+longer than everything else a farmer does before its first task. `soft` is filelock's strict soft lock, for
+filesystems without working locks. This is the only module that knows filelock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from typing import Callable
+
+from taskfarmer.errors import LockError
+from taskfarmer.system import process
+
+KINDS = ("flock", "soft")
+_ANNOUNCE_AFTER = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+_LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs", "jfs"))
+
+
+class FarmLock:
+    """A lock file that is held for file work only: never across a spawn, a sleep or anybody else's code."""
+
+    def __init__(self, path: str, kind: str = "flock", on_wait: Callable[[], None] = lambda: None) -> None:
+        self.path = path
+        self.kind = kind
+        self._on_wait = on_wait
+        self._held: _Flock | _Soft | None = None
+
+    def __enter__(self) -> FarmLock:
+        lock = self._held or (_Flock(self.path) if self.kind == "flock" else _Soft(self.path))
+        started = time.monotonic()
+        announced = False
+        pause = _FIRST_PAUSE
+        while not lock.try_take():
+            if not announced and time.monotonic() - started >= _ANNOUNCE_AFTER:
+                announced = True
+                self._on_wait()
+            # Jitter: farmers that were woken together must not try together again.
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
+        self._held = lock
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._held is not None:
+            self._held.give()
+
+    def close(self) -> None:
+        """Close the descriptor that was kept between two uses."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+class _Flock:
+    def __init__(self, path: str) -> None:
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise LockError(f"{path}: the lock file cannot be opened: {error.strerror}") from error
+        self._path = path
+
+    def try_take(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise LockError(
+                f"{self._path}: this filesystem has no working file locks ({error.strerror}). "
+                "Put the lock elsewhere with --lock-dir DIR, or use --lock soft"
+            ) from error
+        return True
+
+    def give(self) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _Soft:
+    """filelock's strict soft lock; a claim left by a dead process of this host is removed, no other ever is."""
+
+    def __init__(self, path: str) -> None:
+        from filelock import StrictSoftFileLock, Timeout
+
+        self._busy = Timeout
+        self._lock = StrictSoftFileLock(path + ".soft", thread_local=False)
+
+    def try_take(self) -> bool:
+        try:
+            self._lock.acquire(timeout=0)
+        except self._busy:
+            for claim in self._lock.claims:
+                if claim.hostname == process.host() and claim.pid and not process.exists(claim.pid):
+                    self._lock.force_break(claim.name)
+            return False
+        return True
+
+    def give(self) -> None:
+        self._lock.release()
+
+    def close(self) -> None:
+        pass
+
+
+def choose_place(workdir: str, lock_dir: str | None, scratch: str | None) -> str:
+    """The path of the lock for a new farm: `--lock-dir`, else `$SCRATCH` where it is safe, else the workdir.
+
+    Never `$TMP` or `$TMPDIR`: they differ from node to node, and a lock that differs is none.
+    """
+    name = _digest(os.path.realpath(workdir)) + "_lock"
+    if lock_dir is not None:
+        if not os.path.isdir(lock_dir) or not os.access(lock_dir, os.W_OK | os.X_OK):
+            raise LockError(f"--lock-dir {lock_dir}: a folder that I can write to is wanted")
+        return os.path.join(os.path.realpath(lock_dir), name)
+    if scratch and _scratch_is_safe(workdir, scratch):
+        return os.path.join(os.path.realpath(scratch), name)
+    return os.path.join(os.path.realpath(workdir), "lock")
+
+
+def _scratch_is_safe(workdir: str, scratch: str) -> bool:
+    if not os.path.isdir(scratch) or not os.access(scratch, os.W_OK | os.X_OK):
+        return False
+    about = os.stat(workdir)
+    if about.st_uid != os.geteuid() or about.st_mode & 0o020:
+        return False  # others must find the lock too, and their $SCRATCH is another folder
+    return _is_local(workdir) or not _is_local(scratch)
+
+
+def _is_local(path: str) -> bool:
+    return filesystem_of(path) in _LOCAL
+
+
+def filesystem_of(path: str) -> str:
+    """The type of the filesystem that holds `path`, as proc(5) `/proc/self/mountinfo` names it; "" if unknown."""
+    path = os.path.realpath(path)
+    best, kind = "", ""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            before, _, after = line.partition(" - ")
+            point = before.split()[4].replace("\\040", " ")
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, kind = point, after.split()[0]
+    return kind
+
+
+def _digest(text: str) -> str:
+    from hashlib import md5
+
+    return md5(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

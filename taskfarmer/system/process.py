@@ -1,0 +1,282 @@
+"""Processes: who one is, starting a task in its own session, waiting for it, ending it with all it started.
+
+Hazards kept here. A pid is reused, so a process is its pid and its start time. A zombie is dead but still has a pid.
+A task may leave its session (`setsid`), so the worker is made a subreaper: what escapes becomes its child and is found.
+A signal that was ignored is inherited, so all are reset. `posix_spawn` and never `preexec_fn`: the latter forks, and a
+fork costs a copy of the page tables for each task.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from typing import Callable, NamedTuple
+
+from taskfarmer.model import Launch, Owner
+
+OWNER_VARIABLE = "TASKFARMER_OWNER"
+
+#: A worker never lets these act on itself: it waits for them.
+WAKE = frozenset((signal.SIGCHLD, signal.SIGUSR2))
+_RESET = [
+    signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
+    signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
+]  # fmt: skip
+_ENV_LIMIT = 1 << 20
+
+
+# Who a process is
+
+
+def host() -> str:
+    """This host's name, as owners carry it."""
+    return os.uname().nodename
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none or it is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in b"ZX" else int(fields[19])
+
+
+def exists(pid: int) -> bool:
+    """Whether a process with this pid is running, zombies not counted."""
+    return start_time(pid) is not None
+
+
+def new_owner() -> Owner:
+    """A name for this process as the holder of claims, never used before or again."""
+    pid = os.getpid()
+    return Owner(host(), pid, start_time(pid) or 0, os.urandom(3).hex())
+
+
+def is_gone(owner: Owner) -> bool:
+    """Whether an owner's process is provably gone. On another host nothing can be proved from here."""
+    return owner.host == host() and start_time(owner.pid) != owner.start
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of every descendant whose own parent dies (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+# Starting
+
+
+def start(launch: Launch, env: dict[bytes, bytes], null: int, log: int) -> int:
+    """Start a command in a session of its own, stdin from `null`, stdout and stderr into `log`; return its pid.
+
+    Raises OSError as execve(2) says it, ValueError for a NUL byte in the command.
+    """
+    actions = ((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2))
+    if launch.cwd is None:
+        return _spawn(launch.argv, env, actions)
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(launch.cwd)
+        return _spawn(launch.argv, env, actions)
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def _spawn(argv: tuple[str, ...], env: dict[bytes, bytes], actions: tuple) -> int:
+    return os.posix_spawn(
+        argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET
+    )
+
+
+def find_program(name: str, path: str) -> str | None:
+    """Where a shell would find a command: the first executable of that name in `path`."""
+    if "/" in name:
+        return name
+    for folder in path.split(":"):
+        candidate = f"{folder or '.'}/{name}"
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+# Waiting
+
+
+class Ended(NamedTuple):
+    """How a process ended: the raw status of wait(2), CPU seconds and peak KiB of it and its waited-for children."""
+
+    raw: int
+    cpu: float
+    memory: int
+
+    @property
+    def signal(self) -> int:
+        """The signal that killed it, 0 if it exited."""
+        return os.WTERMSIG(self.raw) if os.WIFSIGNALED(self.raw) else 0
+
+    @property
+    def status(self) -> int:
+        """Its exit status, 0 if it was killed."""
+        return 0 if os.WIFSIGNALED(self.raw) else os.WEXITSTATUS(self.raw)
+
+
+def wait(pid: int, seconds: float) -> Ended | None:
+    """Wait at most `seconds` for a child of ours; None when it runs on, or when somebody wants our attention.
+
+    The signals are blocked, so one that came before this call is pending and ends the wait at once.
+    """
+    signal.sigtimedwait(WAKE, max(0.0, seconds))
+    return poll(pid)
+
+
+def poll(pid: int) -> Ended | None:
+    """How a child of ours ended, None while it runs."""
+    got, raw, usage = os.wait4(pid, os.WNOHANG)
+    return Ended(raw, usage.ru_utime + usage.ru_stime, usage.ru_maxrss) if got else None
+
+
+def reap_strays() -> bool:
+    """Collect adopted children that have ended; whether any is still running."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+# Ending
+
+
+def end_tree(pid: int, grace: float, spare: frozenset[int], hurry: Callable[[], bool]) -> Ended | None:
+    """End a task with all its descendants: TERM, `grace` seconds, KILL. Returns how the task itself ended.
+
+    Works in a subreaper: what left the task's session is a descendant of this process. `spare` are adopted
+    children that earlier tasks left behind. `hurry` is asked while waiting; when it says so, grace is over.
+    What nothing can kill (state D, its disk hangs) is waited for 2 s and then left: the task is returned as None.
+    """
+    _signal_all(pid, spare, signal.SIGTERM)
+    ended = None
+    patience = time.monotonic() + grace
+    while time.monotonic() < patience and not hurry():
+        ended = ended or poll(pid)
+        if ended is not None and _all_gone(pid, spare):
+            return ended
+        signal.sigtimedwait(WAKE, 0.05)
+    patience = time.monotonic() + 2.0
+    while time.monotonic() < patience:
+        _signal_all(pid, spare, signal.SIGKILL)
+        ended = ended or poll(pid)
+        if ended is not None and _all_gone(pid, spare):
+            return ended
+        signal.sigtimedwait(WAKE, 0.01)
+    return ended
+
+
+def _all_gone(pid: int, spare: frozenset[int]) -> bool:
+    for child in children(os.getpid()):
+        if child != pid:
+            try:
+                os.waitpid(child, os.WNOHANG)
+            except ChildProcessError:
+                pass  # collected already
+    return not descendants(spare)
+
+
+def _signal_all(pid: int, spare: frozenset[int], number: int) -> None:
+    for target in descendants(spare) | {pid}:
+        try:
+            os.kill(target, number)
+        except ProcessLookupError:
+            pass  # gone in the meantime, which is what we want
+
+
+def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
+    """Every living descendant of this process but `spare` and theirs."""
+    found: set[int] = set()
+    todo = [os.getpid()]
+    while todo:
+        for child in children(todo.pop()):
+            if child not in spare and child not in found and exists(child):
+                found.add(child)
+                todo.append(child)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process, zombies included."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        # The process or its thread has ended, or a kernel without CONFIG_PROC_CHILDREN: look at everybody.
+        return [child for child, parent in _parents().items() if parent == pid]
+    # proc(5): a child that ends while the list is read may hide its siblings.
+    return found or [child for child, parent in _parents().items() if parent == pid]
+
+
+def _parents() -> dict[int, int]:
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(name)] = int(fields[1])
+    return parents
+
+
+def kill_marked(mark: bytes) -> int:
+    """Kill every process of this host whose environment holds `mark`, and their sessions; return how many there were.
+
+    This is how what a dead farmer or worker left running is ended before its tasks run again.
+    """
+    found: set[int] = set()
+    quiet_until = time.monotonic() + 10.0
+    while time.monotonic() < quiet_until:
+        alive = _marked(mark)
+        if not alive:
+            break
+        found |= alive
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+    return len(found)
+
+
+def _marked(mark: bytes) -> set[int]:
+    """Processes whose environment holds `mark`, and everything that lives in their sessions."""
+    me = os.getpid()
+    sessions: dict[int, int] = {}
+    marked = set()
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == me:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            if fields[0] in b"ZX":
+                continue
+            sessions[int(name)] = int(fields[3])
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if mark in b"\0" + file.read(_ENV_LIMIT) + b"\0":
+                    marked.add(int(name))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
+                raise
+    own = {sessions[pid] for pid in marked if sessions[pid] == pid or sessions[pid] in marked}
+    return marked | {pid for pid, session in sessions.items() if session in own and pid != me}
