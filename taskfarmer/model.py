@@ -20,29 +20,26 @@ class State(Enum):
 
 
 class Outcome(Enum):
-    """How an attempt ended."""
+    """How an attempt ended; `word` is how files and messages name it, `state` where it leaves the task."""
 
-    FINISHED = "finished"
-    FAILED = "failed"
-    KILLED = "killed"
-    TIMED_OUT = "timed-out"
-    OUT_OF_MEMORY = "out-of-memory"
-    NOT_STARTED = "not-started"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-    WORKER_LOST = "worker-lost"
-    OWNER_LOST = "owner-lost"
+    FINISHED = "finished", State.FINISHED
+    FAILED = "failed", State.FAILED
+    KILLED = "killed", State.FAILED
+    TIMED_OUT = "timed-out", State.FAILED
+    OUT_OF_MEMORY = "out-of-memory", State.FAILED
+    NOT_STARTED = "not-started", State.FAILED
+    CANCELLED = "cancelled", State.FAILED
+    INTERRUPTED = "interrupted", State.TOPROCESS
+    WORKER_LOST = "worker-lost", State.TOPROCESS
+    OWNER_LOST = "owner-lost", State.TOPROCESS
 
-    @property
-    def state(self) -> State:
-        """The state a task is in after its last attempt ended like this."""
-        return _STATE_AFTER[self]
+    # Plain attributes, not properties: these are read several times for each of millions of tasks.
+    def __init__(self, word: str, state: State) -> None:
+        self.word = word
+        self.state = state
 
 
-_STATE_AFTER = {outcome: State.FAILED for outcome in Outcome}
-_STATE_AFTER[Outcome.FINISHED] = State.FINISHED
-for _outcome in (Outcome.INTERRUPTED, Outcome.WORKER_LOST, Outcome.OWNER_LOST):
-    _STATE_AFTER[_outcome] = State.TOPROCESS
+OUTCOMES = {outcome.word: outcome for outcome in Outcome}
 
 
 class Task(NamedTuple):
@@ -66,8 +63,8 @@ class Attempt(NamedTuple):
     """One execution of a task, as its worker saw it end.
 
     `status` is the exit status or, when killed, the signal. `start` is in seconds since the epoch, `wall` and
-    `cpu` in seconds, `memory` the peak resident set in KiB of the largest process. `note` says why, when
-    `outcome` and `status` do not.
+    `cpu` in seconds, `memory` the peak resident set of the largest process in KiB, 0 if it was less than the worker's
+    own (about 20 MiB), below which the kernel does not tell. `note` says why, when `outcome` and `status` do not.
     """
 
     claim: Claim
@@ -86,7 +83,7 @@ class Attempt(NamedTuple):
             return f"exit {self.status}"
         if self.outcome is Outcome.KILLED:
             return f"killed (signal {self.status})"
-        return self.outcome.value.replace("-", " ")
+        return self.outcome.word.replace("-", " ")
 
 
 class Owner(NamedTuple):

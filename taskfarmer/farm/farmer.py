@@ -91,7 +91,11 @@ class Farmer:
             self._heed_stop()
             self._exchange_if_due()
             self._feed()
-            for event in self._crew.wait(self._seconds_to_wait()):
+            events = self._crew.wait(self._seconds_to_wait())
+            for event in events:
+                self._hear(event)
+            self._feed()  # no worker waits while we look at what came back
+            for event in events:
                 self._take(event)
             self._stop.clear_wakeup()
             self._keep_alive()
@@ -116,7 +120,7 @@ class Farmer:
                 self._crew.halt(0.0)
             return
         self._stopping = request
-        running = sum(1 for slot in self._given_at if slot not in self._crew.idle_slots())
+        running = len(self._given_at)
         self._tell(Stopping(request.reason, running, self._policy.grace, request.drain))
         self._timeline.instant(f"stopping: {request.reason}")
         if not request.drain:
@@ -222,27 +226,31 @@ class Farmer:
             self._given_at[slot] = time.monotonic()
             self._crew.give(slot, batch)
 
-    def _take(self, event: Heard | Lost) -> None:
+    def _hear(self, event: Heard | Lost) -> None:
+        """The quick part of an event: what the next hand-out depends on."""
         if isinstance(event, Lost):
-            self._mourn(event)
+            self._given_at.pop(event.slot, None)
             return
         report = event.report
         now = time.monotonic()
-        for attempt in report.attempts:
-            self._note(attempt)
         if report.attempts:
-            since = self._given_at.get(event.slot, now)
-            self._pace.learn(len(report.attempts), now - since, now)
+            self._pace.learn(len(report.attempts), now - self._given_at.get(event.slot, now), now)
             self._given_at[event.slot] = now
         if report.idle:
             self._given_at.pop(event.slot, None)
         self._backlog.extendleft(reversed(report.returned))
-        if report.trouble:
-            self._stop.ask(StopRequest(f"the disk refuses to be written: {report.trouble}", drain=True))
+
+    def _take(self, event: Heard | Lost) -> None:
+        if isinstance(event, Lost):
+            self._mourn(event)
+            return
+        for attempt in event.report.attempts:
+            self._note(attempt)
+        if event.report.trouble:
+            self._stop.ask(StopRequest(f"the disk refuses to be written: {event.report.trouble}", drain=True))
 
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
-        self._given_at.pop(lost.slot, None)
         if lost.claims:
             process.kill_marked(self._mark_of_slot(lost.slot))
             ended = self._store.ended(lost.slot, lost.claims)
@@ -265,37 +273,42 @@ class Farmer:
 
     def _note(self, attempt: Attempt) -> None:
         """One attempt has ended: count it, show it, and keep it to be settled."""
-        state = attempt.outcome.state
         self._busy_seconds += attempt.wall
         self._timeline.attempt(attempt)
-        again = self._will_be_tried_again(attempt)
-        if state is State.FINISHED:
+        if attempt.outcome is Outcome.FINISHED:
             self._finished += 1
-        elif state is State.FAILED and not again:
-            self._failed += 1
-            if len(self._failed_ids) < _MOST_FAILED_IDS:
-                self._failed_ids.append(attempt.claim.id)
-        elif attempt.outcome is Outcome.INTERRUPTED:
-            self._interrupted += 1
-        if state is not State.TOPROCESS:
             self._remember_slow(attempt)
-        if attempt.outcome not in (Outcome.FINISHED, Outcome.INTERRUPTED):
+            self._done.append(attempt)
+        else:
+            self._note_unfinished(attempt)
+
+    def _note_unfinished(self, attempt: Attempt) -> None:
+        again = self._will_be_tried_again(attempt)
+        if attempt.outcome is Outcome.INTERRUPTED:
+            self._interrupted += 1
+        else:
             self._tell(Ended(attempt, again))
+        if attempt.outcome.state is State.FAILED:
+            self._remember_slow(attempt)
+            if not again:
+                self._count_failed(attempt.claim.id)
         if again and self._policy.retry_delay:
             self._delayed.append((time.monotonic() + self._policy.retry_delay, attempt))
         else:
             self._done.append(attempt)
-        self._heed_max_failures()
+
+    def _count_failed(self, id: int) -> None:
+        self._failed += 1
+        if len(self._failed_ids) < _MOST_FAILED_IDS:
+            self._failed_ids.append(id)
+        limit = self._policy.max_failures
+        if limit is not None and self._failed >= limit:
+            self._stop.ask(StopRequest(f"--max-failures {limit}", drain=True))
 
     def _will_be_tried_again(self, attempt: Attempt) -> bool:
         return attempt.outcome is Outcome.WORKER_LOST or (
             attempt.outcome.state is State.FAILED and attempt.claim.failures < self._policy.retries
         )
-
-    def _heed_max_failures(self) -> None:
-        limit = self._policy.max_failures
-        if limit is not None and self._failed >= limit:
-            self._stop.ask(StopRequest(f"--max-failures {limit}", drain=True))
 
     def _release_delayed(self, now: float) -> None:
         if self._delayed:
@@ -313,6 +326,8 @@ class Farmer:
     # Time
 
     def _seconds_to_wait(self) -> float:
+        if self._is_over():
+            return 0.0
         now = time.monotonic()
         seconds = min(_TICK, self._stop.seconds_left())
         if self._has_business(now) and self._gave_up is None:

@@ -12,6 +12,7 @@ from taskfarmer.farm.orders import Setup
 from taskfarmer.system import files
 
 _APPEND = os.O_APPEND | os.O_TRUNC
+_FRESH = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | _APPEND
 
 
 class TaskLog:
@@ -20,6 +21,7 @@ class TaskLog:
     def __init__(self, setup: Setup, slot: int) -> None:
         self._setup = setup
         self._scratch = os.path.join(setup.workdir, "running", str(setup.owner), f"log_{slot}")
+        self._prefix = os.path.join(setup.workdir, "logs", "log_")
         self._limit = setup.log_limit
         self._fd = -1
         self._id = -1
@@ -28,7 +30,10 @@ class TaskLog:
         """A descriptor for the next task's output."""
         self._id = id
         if self._setup.logs == "all":
-            self._fd = files.open_or_create(self._path(id), self._setup.shared, _APPEND)
+            if self._setup.shared:
+                self._fd = files.open_or_create(self._path(id), True, _APPEND)
+            else:
+                self._fd = os.open(f"{self._prefix}{id}", _FRESH, 0o666)
         elif self._fd < 0:
             if self._setup.logs == "failed":
                 self._fd = files.open_or_create(self._scratch, self._setup.shared, _APPEND)
@@ -42,7 +47,7 @@ class TaskLog:
 
     def trim(self, final: bool = False) -> None:
         """Keep head and tail of an output that is larger than `--log-limit`, twice that while it is being written."""
-        if self._limit and self._setup.logs != "none":
+        if self._setup.logs != "none":
             size = os.fstat(self._fd).st_size
             if size > (self._limit if final else 2 * self._limit):
                 self._leave_out_the_middle(size)
@@ -57,7 +62,8 @@ class TaskLog:
 
     def close(self, failed: bool, attempt: int) -> None:
         """The task has ended: keep its output, or not."""
-        self.trim(final=True)
+        if self._limit:
+            self.trim(final=True)
         if self._setup.logs == "all":
             os.close(self._fd)
             self._fd = -1
@@ -79,4 +85,4 @@ class TaskLog:
             pass  # the earlier attempt ended without one
 
     def _path(self, id: int) -> str:
-        return os.path.join(self._setup.workdir, "logs", f"log_{id}")
+        return f"{self._prefix}{id}"

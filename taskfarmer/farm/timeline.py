@@ -52,7 +52,7 @@ class Timeline:
         self._events.append(
             f'{{"ph":"X","cat":"task","name":{name},"pid":{self._pid},"tid":{slot},"ts":{attempt.start * 1e6:.0f},'
             f'"dur":{attempt.wall * 1e6:.0f},"args":{{"task":{claim.id},"attempt":{claim.attempt},'
-            f'"outcome":"{attempt.outcome.value}","status":{attempt.status},"host":{self._host},'
+            f'"outcome":"{attempt.outcome.word}","status":{attempt.status},"host":{self._host},'
             f'"cpu_s":{attempt.cpu:.3f},"peak_KiB":{attempt.memory}}}}}'
         )
 

@@ -10,6 +10,7 @@ import errno
 import os
 import time
 from collections import deque
+from resource import RUSAGE_SELF, getrusage
 from typing import Protocol
 
 from taskfarmer.farm.environment import set_task, task_environment
@@ -32,6 +33,7 @@ _SENT_TO_ALL = frozenset((2, 9, 10, 15))
 #: The kernel refused the program itself: a shell would say so, or run it as a script.
 _REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
 _FAR = float("inf")
+_LONGEST_WAIT = 3600.0
 
 
 class Line(Protocol):
@@ -59,7 +61,10 @@ class Worker:
         self._env = task_environment(os.environb, setup.owner, setup.workdir, slot, setup.keep_mpi_env)
         runner_class, options = setup.runner
         self._runner = runner_class(**options)
-        self._spared: frozenset[int] = frozenset()
+        self._timeout = _FAR if setup.task_timeout is None else setup.task_timeout
+        self._look_at_log_every = _LOOK_AT_LOG if setup.log_limit else _FAR
+        # Before it execs, a task is a copy of us: a peak no larger than ours says nothing about the task.
+        self._own_memory = getrusage(RUSAGE_SELF).ru_maxrss + 1024
         # Monotonic time told as an epoch: attempts of one slot never overlap, whatever the clock does.
         self._epoch = time.time() - time.monotonic()
         self._todo: deque[Claim] = deque()
@@ -84,11 +89,8 @@ class Worker:
         self._todo.extend(order.claims)
         self._report_at = time.monotonic() + REPORT_AFTER
         while self._todo and self._may_start():
-            attempt = self._run(self._todo.popleft())
-            if attempt is not None:
-                self._done.append(attempt)
-            if time.monotonic() >= self._report_at and self._todo:
-                self._report(idle=False)
+            self._run(self._todo.popleft())
+        process.reap_strays()
         self._report(idle=True)
 
     def _may_start(self) -> bool:
@@ -96,13 +98,16 @@ class Worker:
 
     # One attempt
 
-    def _run(self, claim: Claim) -> Attempt | None:
-        """Run one claim; None if it could not be begun through no fault of its own, and is given back."""
+    def _run(self, claim: Claim) -> None:
+        """Run one claim and record how it ended."""
         begun = time.monotonic()
         try:
             self._output = self._log.open(claim.id)
         except OSError as error:
-            return self._no_disk(claim, error)
+            # The task has not begun and is given back.
+            self._trouble = f"logs/log_{claim.id}: {error.strerror}"
+            self._todo.appendleft(claim)
+            return
         set_task(self._env, claim)
         try:
             pid = self._start(claim)
@@ -113,9 +118,9 @@ class Worker:
         try:
             self._log.close(attempt.outcome.state is State.FAILED, claim.attempt)
         except OSError as error:
-            self._trouble = f"log of task {claim.id}: {error.strerror}"
+            self._trouble = f"logs/log_{claim.id}: {error.strerror}"
         self._record(attempt)
-        return attempt
+        self._done.append(attempt)
 
     def _start(self, claim: Claim) -> int:
         launch: Launch = self._runner.launch(Task(claim.id, claim.command), self._slot)
@@ -142,46 +147,40 @@ class Worker:
 
     def _attend(self, claim: Claim, pid: int, begun: float) -> Attempt:
         """Wait for a running task; end it when its time is up or the farmer says so."""
-        timeout = self._setup.task_timeout
-        deadline = _FAR if timeout is None else begun + timeout
-        started_line_at = begun + LONG
-        look_at_log_at = begun + _LOOK_AT_LOG if self._setup.log_limit else _FAR
-        while True:
-            now = time.monotonic()
-            report_at = self._report_at if self._todo or self._done else _FAR
-            wake = min(deadline, started_line_at, look_at_log_at, report_at, now + 3600.0)
-            ended = process.wait(pid, wake - now)
-            if ended is not None:
-                return self._ended(claim, pid, begun, ended)
-            now = time.monotonic()
+        deadline = begun + self._timeout
+        start_line_at = begun + LONG
+        look_at_log_at = begun + self._look_at_log_every
+        wake = min(self._report_at, deadline, start_line_at, look_at_log_at)
+        while (ended := process.wait(pid, wake - time.monotonic())) is None:
             if self._hears_halt():
                 return self._end(claim, pid, begun, Outcome.INTERRUPTED)
+            now = time.monotonic()
             if now >= deadline:
                 return self._end(claim, pid, begun, Outcome.TIMED_OUT)
-            if now >= report_at:
+            if now >= self._report_at:
                 self._report(idle=False)
-            if now >= started_line_at:
-                started_line_at = _FAR
+            if now >= start_line_at:
+                start_line_at = _FAR
                 self._write_record(slotfile.start_line(claim.token, pid, begun + self._epoch))
             if now >= look_at_log_at:
-                look_at_log_at = now + _LOOK_AT_LOG
+                look_at_log_at = now + self._look_at_log_every
                 self._log.trim()
+            wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + _LONGEST_WAIT)
+        return self._ended(claim, pid, begun, ended)
 
     def _ended(self, claim: Claim, pid: int, begun: float, ended: process.Ended) -> Attempt:
-        if process.reap_strays():
-            self._spared = frozenset(process.children(os.getpid()))
         if ended.raw == 0:
             return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
         number = ended.signal or ended.status - 128
         if number in _SENT_TO_ALL and self._hears_halt(within=1.0):
-            process.end_tree(pid, self._grace(), self._spared, self._hears_hurry)
+            process.end_tree(pid, self._grace(), self._hears_hurry)
             return self._attempt(claim, Outcome.INTERRUPTED, number, begun, ended)
         if ended.signal:
             return self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)
         return self._attempt(claim, Outcome.FAILED, ended.status, begun, ended)
 
     def _end(self, claim: Claim, pid: int, begun: float, outcome: Outcome) -> Attempt:
-        ended = process.end_tree(pid, self._grace(), self._spared, self._hears_hurry)
+        ended = process.end_tree(pid, self._grace(), self._hears_hurry)
         note = "" if ended else "it could not be killed (its disk may hang)"
         return self._attempt(claim, outcome, ended.signal if ended else 0, begun, ended, note)
 
@@ -197,11 +196,11 @@ class Worker:
         ended: process.Ended | None = None,
         note: str = "",
     ) -> Attempt:
-        now = time.monotonic()
+        wall = time.monotonic() - begun
         cpu, memory = (ended.cpu, ended.memory) if ended else (0.0, 0)
-        return Attempt(
-            claim, outcome, status, begun + self._epoch, now - begun, cpu, memory, self._slot.number, note
-        )
+        if memory <= self._own_memory:
+            memory = 0
+        return Attempt(claim, outcome, status, begun + self._epoch, wall, cpu, memory, self._slot.number, note)
 
     # Recording
 
@@ -228,15 +227,6 @@ class Worker:
     def _shorten_record(self) -> None:
         if os.fstat(self._record_fd).st_size > _SLOT_FILE_LIMIT:
             os.ftruncate(self._record_fd, 0)
-
-    def _no_disk(self, claim: Claim, error: OSError) -> Attempt | None:
-        if error.errno not in DISK_TROUBLE:
-            # Not the disk's fault: say it where it will be seen, the task is not begun.
-            self._trouble = f"log of task {claim.id}: {error.strerror}"
-        else:
-            self._trouble = f"logs/log_{claim.id}: {error.strerror}"
-        self._todo.appendleft(claim)
-        return None
 
     # Talking
 
@@ -280,7 +270,7 @@ class Worker:
         self._halt = order
         process.reap_strays()
         for child in process.children(os.getpid()):
-            process.end_tree(child, order.grace, frozenset(), self._hears_hurry)
+            process.end_tree(child, order.grace, self._hears_hurry)
         self._report(idle=True)
 
 

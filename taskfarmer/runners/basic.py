@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 
 from taskfarmer.model import Launch, Slot, Task
 from taskfarmer.runners import shell
 from taskfarmer.runners.base import Runner
 from taskfarmer.system.process import find_program
+
+_REMEMBER = 1.0
 
 
 class BasicRunner(Runner):
@@ -21,6 +24,8 @@ class BasicRunner(Runner):
     def __init__(self, shell_mode: str = "auto") -> None:
         self.shell_mode = shell_mode
         self._shells: shell.Shells | None = None
+        self._found: dict[str, str | None] = {}
+        self._forget_at = 0.0
 
     def launch(self, task: Task, slot: Slot) -> Launch:
         """The plain start where nothing can differ, else the shell."""
@@ -51,7 +56,14 @@ class BasicRunner(Runner):
         return self._shells
 
     def _find(self, name: str) -> str | None:
-        return find_program(name, os.environ.get("PATH", ""))
+        """Where a program is. Remembered for a second: a long PATH on a shared disk costs a look per folder."""
+        now = time.monotonic()
+        if now >= self._forget_at:
+            self._found.clear()
+            self._forget_at = now + _REMEMBER
+        if name not in self._found:
+            self._found[name] = find_program(name, os.environ.get("PATH", ""))
+        return self._found[name]
 
     def _runs_alike(self, name: str) -> bool:
         program = self._find(name)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Iterator, NamedTuple
 from zlib import crc32
 
-from taskfarmer.model import Attempt, Outcome
+from taskfarmer.model import OUTCOMES, Attempt, Outcome
 
 
 class End(NamedTuple):
@@ -38,18 +38,9 @@ def start_line(token: int, session: int, when: float) -> bytes:
 
 def end_line(attempt: Attempt) -> bytes:
     """The line that says how an attempt ended."""
-    return _checked(
-        b"end %d %s %d %.6f %.6f %.3f %d"
-        % (
-            attempt.claim.token,
-            attempt.outcome.value.encode(),
-            attempt.status,
-            attempt.start,
-            attempt.wall,
-            attempt.cpu,
-            attempt.memory,
-        )
-    )
+    claim, outcome, status, begun, wall, cpu, memory, _, _ = attempt
+    text = f"end {claim.token} {outcome.word} {status} {begun:.6f} {wall:.6f} {cpu:.3f} {memory}"
+    return _checked(text.encode())
 
 
 def _checked(body: bytes) -> bytes:
@@ -62,7 +53,7 @@ def read_ends(content: bytes) -> Iterator[End]:
         if words[0] == b"end" and len(words) == 8:
             yield End(
                 int(words[1]),
-                Outcome(words[2].decode()),
+                OUTCOMES[words[2].decode()],
                 int(words[3]),
                 float(words[4]),
                 float(words[5]),

@@ -172,10 +172,7 @@ class TextStore:
             lines = self._turn_later_round(section, want)
         else:
             lines = self._take_from_the_end(section, want)
-        for line in lines:
-            task = parse_task(line)
-            assert task is not None
-            id, command = task
+        for id, command in lines:
             self._serial += 1
             claim = Claim(
                 self._serial, id, self._attempts.total(id) + 1, self._attempts.counted(id), decode(command)
@@ -183,21 +180,21 @@ class TextStore:
             plan.claims.append(claim)
             plan.lines.append(claim_line(claim.token, id, claim.attempt, command))
 
-    def _take_from_the_end(self, section: Section, want: int) -> list[bytes]:
+    def _take_from_the_end(self, section: Section, want: int) -> list[tuple[int, bytes]]:
         lines = section.last_lines("toprocess", want)
-        self._check_lines(section, "toprocess", lines, from_the_end=True)
+        tasks = self._parse(section, "toprocess", lines, from_the_end=True)
         size = section.sizes["toprocess"]
         taken = sum(map(len, lines)) + len(lines)
         section.cut("toprocess", max(0, size.bytes - taken), size.lines - len(lines))
-        lines.reverse()
-        return lines
+        tasks.reverse()
+        return tasks
 
-    def _turn_later_round(self, section: Section, want: int) -> list[bytes]:
+    def _turn_later_round(self, section: Section, want: int) -> list[tuple[int, bytes]]:
         """Claim from the head of `later`; the rest, turned round, becomes `toprocess`."""
         self._repair_if_edited(section, ("later",))
         source = section.journal.file("later")
         lines = files.first_lines(source, want)
-        self._check_lines(section, "later", lines)
+        tasks = self._parse(section, "later", lines)
         begin = sum(map(len, lines)) + len(lines)
         if begin < section.sizes["later"].bytes:
             target = files.open_or_create(section.new_file("toprocess"), self.workdir.shared, os.O_TRUNC)
@@ -208,15 +205,21 @@ class TextStore:
             finally:
                 os.close(target)
         section.cut("later", 0, 0)
-        return lines
+        return tasks
 
-    def _check_lines(self, section: Section, name: str, lines: list[bytes], from_the_end: bool = False) -> None:
+    def _parse(
+        self, section: Section, name: str, lines: list[bytes], from_the_end: bool = False
+    ) -> list[tuple[int, bytes]]:
+        tasks = []
         for index, line in enumerate(lines):
-            if parse_task(line) is None:
+            task = parse_task(line)
+            if task is None:
                 number = index + 1
                 if from_the_end:
                     number += files.count_lines(section.journal.file(name)) - len(lines)
                 raise broken_line(os.path.join(self.workdir.path, name), number, line)
+            tasks.append(task)
+        return tasks
 
     def _write_claims(self, section: Section, plan: _Plan) -> None:
         if plan.dropped or plan.claims:

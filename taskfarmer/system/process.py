@@ -132,7 +132,7 @@ def wait(pid: int, seconds: float) -> Ended | None:
 
     The signals are blocked, so one that came before this call is pending and ends the wait at once.
     """
-    signal.sigtimedwait(WAKE, max(0.0, seconds))
+    signal.sigtimedwait(WAKE, seconds if seconds > 0.0 else 0.0)
     return poll(pid)
 
 
@@ -142,26 +142,26 @@ def poll(pid: int) -> Ended | None:
     return Ended(raw, usage.ru_utime + usage.ru_stime, usage.ru_maxrss) if got else None
 
 
-def reap_strays() -> bool:
-    """Collect adopted children that have ended; whether any is still running."""
+def reap_strays() -> None:
+    """Collect adopted children that have ended. Only while no task of ours is running: its status would go, too."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
-        return False
-    return True
+        pass  # no children at all, as nearly always
 
 
 # Ending
 
 
-def end_tree(pid: int, grace: float, spare: frozenset[int], hurry: Callable[[], bool]) -> Ended | None:
+def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
     """End a task with all its descendants: TERM, `grace` seconds, KILL. Returns how the task itself ended.
 
-    Works in a subreaper: what left the task's session is a descendant of this process. `spare` are adopted
-    children that earlier tasks left behind. `hurry` is asked while waiting; when it says so, grace is over.
+    Works in a subreaper: what left the task's session is a descendant of this process. What earlier tasks of this
+    process left behind is spared. `hurry` is asked while waiting; when it says so, grace is over.
     What nothing can kill (state D, its disk hangs) is waited for 2 s and then left: the task is returned as None.
     """
+    spare = _older_children(pid)
     _signal_all(pid, spare, signal.SIGTERM)
     ended = None
     patience = time.monotonic() + grace
@@ -178,6 +178,14 @@ def end_tree(pid: int, grace: float, spare: frozenset[int], hurry: Callable[[], 
             return ended
         signal.sigtimedwait(WAKE, 0.01)
     return ended
+
+
+def _older_children(pid: int) -> frozenset[int]:
+    """Our children that were there before the task was: earlier tasks left them behind."""
+    begun = start_time(pid)
+    if begun is None:
+        return frozenset()
+    return frozenset(child for child in children(os.getpid()) if child != pid and (start_time(child) or begun) < begun)
 
 
 def _all_gone(pid: int, spare: frozenset[int]) -> bool:
