@@ -4,7 +4,10 @@
 import sys
 
 if sys.version_info < (3, 10):
-    sys.exit("pytaskfarmer.py: Python 3.10 or newer is needed, this is %d.%d (%s)" % (sys.version_info[:2] + (sys.executable,)))
+    sys.exit(
+        "pytaskfarmer.py: Python 3.10 or newer is needed, this is %d.%d (%s)"
+        % (sys.version_info[:2] + (sys.executable,))
+    )
 
 from taskfarmer.cli.main import main  # noqa: E402
 

@@ -39,6 +39,7 @@ class RunOptions(NamedTuple):
     shared: bool = False
     replace: bool = False
     keep_mpi_env: bool = False
+    tell_finished: bool = False
 
 
 class Start(NamedTuple):
@@ -48,7 +49,6 @@ class Start(NamedTuple):
     workdir: str
     owner: Owner
     added: Added
-    before: dict[State, int]
     slots: int
     asked_slots: int | None
     usable_cores: int
@@ -85,9 +85,8 @@ def run(
     store = TextStore(workdir, options.retries, lambda: handler, lambda message: tell(Trouble(message)))
     try:
         added = load(workdir, handler, options.tasklist_handler, options.replace)
-        before = store.counts()
         start = Start(
-            tasklist, workdir_path, owner, added, before, slots, options.slots,
+            tasklist, workdir_path, owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
         )  # fmt: skip
         on_start(start)
@@ -117,7 +116,7 @@ def _farm(
         owner, folder, workdir.shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
         options.task_timeout, options.grace, options.keep_mpi_env,
     )  # fmt: skip
-    policy = Policy(options.retries, options.retry_delay, options.max_failures, options.grace)
+    policy = Policy(options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished)
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
 
     def mark_of_slot(slot: int) -> bytes:

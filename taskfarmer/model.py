@@ -122,14 +122,16 @@ class Slot(NamedTuple):
 class Launch(NamedTuple):
     """How a command is started: what a runner says.
 
-    `env` adds to the farmer's environment. `fallback` is started when the kernel refuses `argv` (no such program, not
-    executable, a script without `#!`), so that a shell can do, or say, what it would have done in the first place.
+    `program` is the file to execute, `argv` what it is told, beginning with its name; `env` adds to the farmer's
+    environment. `fallback` is started when the kernel refuses the program (not there, not executable, a script without
+    `#!`), so that a shell can do, or say, what it would have done in the first place.
     """
 
+    program: str
     argv: tuple[str, ...]
-    env: dict[str, str]
+    env: dict[str, str] = {}  # never changed
     cwd: str | None = None
-    fallback: tuple[str, ...] | None = None
+    fallback: Launch | None = None
 
 
 class Record(NamedTuple):

@@ -11,7 +11,17 @@ from typing import Mapping
 from taskfarmer.model import Claim, Owner
 from taskfarmer.system.process import OWNER_VARIABLE
 
-_STEP_PREFIXES = (b"PMI_", b"PMI2_", b"PMIX_", b"OMPI_", b"MPI_LOCAL", b"HYDRA_", b"HYDI_", b"SLURM_STEP_", b"SLURM_SRUN_")
+_STEP_PREFIXES = (
+    b"PMI_",
+    b"PMI2_",
+    b"PMIX_",
+    b"OMPI_",
+    b"MPI_LOCAL",
+    b"HYDRA_",
+    b"HYDI_",
+    b"SLURM_STEP_",
+    b"SLURM_SRUN_",
+)
 _STEP_NAMES = frozenset(
     (
         b"SLURM_STEPID", b"SLURM_PROCID", b"SLURM_LOCALID", b"SLURM_NODEID", b"SLURM_TASK_PID", b"SLURM_GTIDS",

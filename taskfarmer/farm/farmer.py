@@ -1,8 +1,8 @@
 """The farmer: claims tasks, feeds them to its workers, settles what came of them, until nothing is left or it must stop.
 
-    loop:  exchange(done, want)      one lock, for many tasks
-           workers <- claims         plain data only
-           done += reports           timeline, notices
+loop:  exchange(done, want)      one lock, for many tasks
+       workers <- claims         plain data only
+       done += reports           timeline, notices
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Policy(NamedTuple):
     retry_delay: float = 0.0
     max_failures: int | None = None
     grace: float = 5.0
+    tell_finished: bool = False
 
 
 class Farmer:
@@ -79,7 +80,7 @@ class Farmer:
         self._hurried = False
         self._gave_up: str | None = None
         self._disk_trouble_since: float | None = None
-        self._finished = self._failed = self._interrupted = 0
+        self._finished = self._failed = self._interrupted = self._farm_finished = self._farm_failed = 0
         self._failed_ids: list[int] = []
         self._busy_seconds = 0.0
         self._slowest: list[tuple[float, int]] = []
@@ -175,6 +176,7 @@ class Farmer:
         self._crew.all_is_settled()
         self._backlog.extend(result.claims)
         self._left = result.left
+        self._farm_finished, self._farm_failed = result.finished, result.failed
         self._elsewhere = result.running_elsewhere
         if result.paused and not result.claims:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
@@ -279,6 +281,8 @@ class Farmer:
             self._finished += 1
             self._remember_slow(attempt)
             self._done.append(attempt)
+            if self._policy.tell_finished:
+                self._tell(Ended(attempt, False))
         else:
             self._note_unfinished(attempt)
 
@@ -358,6 +362,8 @@ class Farmer:
         return Summary(
             self._finished,
             self._failed,
+            self._farm_finished,
+            self._farm_failed,
             sorted(self._failed_ids),
             self._interrupted,
             self._left or 0,

@@ -8,7 +8,7 @@ from taskfarmer.model import Attempt, Owner
 
 
 class Ended(NamedTuple):
-    """An attempt that did not finish. `again`: it goes back and will be tried again."""
+    """An attempt has ended; finished ones are told only on request. `again`: it goes back and will be tried again."""
 
     attempt: Attempt
     again: bool
@@ -60,10 +60,15 @@ Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Trouble]
 
 
 class Summary(NamedTuple):
-    """What came of one farmer's run. `slowest`: (task id, seconds), longest first."""
+    """What came of one farmer's run. `finished` and `failed` are its own, the `farm_` ones the whole farm's.
+
+    `slowest`: (task id, seconds), longest first. `failed_ids`: at most a thousand.
+    """
 
     finished: int
     failed: int
+    farm_finished: int
+    farm_failed: int
     failed_ids: list[int]
     interrupted: int
     left: int

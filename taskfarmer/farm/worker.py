@@ -132,7 +132,7 @@ class Worker:
         except OSError as error:
             if launch.fallback is None or error.errno not in _REFUSED:
                 raise
-            return process.start(launch._replace(argv=launch.fallback), env, self._null, self._output)
+            return process.start(launch.fallback, env, self._null, self._output)
 
     def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError) -> Attempt:
         number = error.errno if isinstance(error, OSError) else None
@@ -272,5 +272,3 @@ class Worker:
         for child in process.children(os.getpid()):
             process.end_tree(child, order.grace, self._hears_hurry)
         self._report(idle=True)
-
-

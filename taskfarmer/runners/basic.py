@@ -30,25 +30,26 @@ class BasicRunner(Runner):
     def launch(self, task: Task, slot: Slot) -> Launch:
         """The plain start where nothing can differ, else the shell."""
         if self.shell_mode == "never":
-            return Launch(tuple(self._split(task.command)), {})
+            return self._direct(self._split(task.command), None)
         shells = self._known_shells()
-        in_shell = (shells.bash, "-c", task.command)
+        in_shell = Launch(shells.bash, (os.path.basename(shells.bash), "-c", task.command))
         if self.shell_mode == "always":
-            return Launch(in_shell, {})
+            return in_shell
         words = shell.direct_words(task.command, shells)
         if words is not None:
-            program = self._find(words[0])
-            return Launch((program, *words[1:]), {}, None, in_shell) if program else Launch(in_shell, {})
+            return self._direct(words, in_shell)
         programs = shell.programs_of_plain_list(task.command, shells)
         if programs is not None and all(map(self._runs_alike, programs)):
-            return Launch((shells.dash or shells.bash, "-c", task.command), {})
-        return Launch(in_shell, {})
+            return Launch(shells.dash or shells.bash, ("sh", "-c", task.command))
+        return in_shell
+
+    def _direct(self, words: list[str], fallback: Launch | None) -> Launch:
+        return Launch(self._find(words[0]) or words[0], tuple(words), {}, None, fallback)
 
     def _split(self, command: str) -> list[str]:
         import shlex
 
-        words = shlex.split(command)
-        return [self._find(words[0]) or words[0], *words[1:]]
+        return shlex.split(command)
 
     def _known_shells(self) -> shell.Shells:
         if self._shells is None:

@@ -28,9 +28,7 @@ _PLAIN_LIST = re.compile(rf"{_STEP}(?:{_OPERATOR}{_STEP})*(?:[ \t]*;)?")
 _NEXT_STEP = re.compile(_OPERATOR)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_KEYWORDS = frozenset(
-    "if then else elif fi case esac for select while until do done in function time coproc".split()
-)
+_KEYWORDS = frozenset("if then else elif fi case esac for select while until do done in function time coproc".split())
 #: bash 5.2's builtins and dash's `chdir`; `true` and `false` are left out: the programs do the same.
 _BUILTINS = frozenset(
     """. : alias bg bind break builtin caller cd chdir command compgen complete compopt continue declare dirs disown

@@ -10,13 +10,16 @@ from taskfarmer.model import Attempt, Claim, Owner, Record, State
 class Exchange(NamedTuple):
     """What came of one exchange.
 
-    `refused` are tokens of settled attempts that were no longer ours. `left` tasks wait in the store, and
-    `running_elsewhere` are held by other owners (looked up only when nothing is left, else 0).
+    `refused` are tokens of settled attempts that were no longer ours. `left` tasks wait in the store, `finished` and
+    `failed` are the whole farm's, and `running_elsewhere` are held by other owners (looked up only when nothing is left,
+    else 0).
     """
 
     claims: list[Claim]
     refused: list[int]
     left: int
+    finished: int
+    failed: int
     running_elsewhere: int
     paused: str | None
     requests: list[int]
@@ -32,11 +35,15 @@ class Recovered(NamedTuple):
 
 
 class Added(NamedTuple):
-    """What `add` or `load` made of a list: `total` tasks of the farm, `new` and `dropped` by this call."""
+    """What `add` or `load` made of a list: `total` tasks of the farm, `new` and `dropped` by this call, and what waits,
+    is finished and has failed now."""
 
     total: int
     new: int
-    dropped: int = 0
+    dropped: int
+    left: int
+    finished: int
+    failed: int
 
 
 class TaskSource(Protocol):

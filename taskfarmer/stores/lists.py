@@ -32,13 +32,14 @@ def load(workdir: Workdir, tasklist: TaskList, handler: str, replace: bool = Fal
     with workdir.section() as section:
         if workdir.farm is None:
             return _found(section, tasklist, seen)
+        workdir.check_lock()
         if replace:
             return _replace(section, tasklist, seen)
         before = section.farm.get("list")
         if before is None:
             return _add_first_list(section, tasklist, seen)
         if all(before[key] == seen[key] for key in ("size", "mtime_ns", "handler")):
-            return Added(section.farm["next_id"], 0)
+            return section.added(0)
         return _reload(section, tasklist, seen, before)
 
 
@@ -66,7 +67,7 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm["next_id"] = max(total, len(done))
     farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
     section.set_farm(farm)
-    return Added(farm["next_id"], new)
+    return section.added(new)
 
 
 def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
@@ -75,7 +76,7 @@ def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) 
     farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": farm["next_id"] == 0}
     farm["next_id"] += new
     section.set_farm(farm)
-    return Added(farm["next_id"], new)
+    return section.added(new)
 
 
 def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
@@ -88,7 +89,7 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
     farm = {**section.farm, "next_id": new}
     farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
     section.set_farm(farm)
-    return Added(new, new)
+    return section.added(new)
 
 
 def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: dict[str, Any]) -> Added:
@@ -98,12 +99,14 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
     if digest == before["sha256"] and same_handler:
         farm["list"] = {**before, **seen}
         section.set_farm(farm)
-        return Added(farm["next_id"], 0)
+        return section.added(0)
     if seen["mtime_ns"] <= before["mtime_ns"]:
         # A node that still sees an old copy must not undo what a newer one said.
-        return Added(farm["next_id"], 0)
+        return section.added(0)
     farm["list"] = {**before, **seen, "sha256": digest}
-    grown = same_handler and seen["size"] > before["size"] and _digest(tasklist.path, before["size"]) == before["sha256"]
+    grown = (
+        same_handler and seen["size"] > before["size"] and _digest(tasklist.path, before["size"]) == before["sha256"]
+    )
     if grown and before["ids_are_lines"] and _ends_a_line(tasklist.path, before["size"]):
         rest = (command for index, command in enumerate(tasklist) if index >= farm["next_id"])
         new = section.extend("later", number_lines(rest, farm["next_id"]))
@@ -113,7 +116,7 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         farm["list"]["ids_are_lines"] = False
     farm["next_id"] += new
     section.set_farm(farm)
-    return Added(farm["next_id"], new, dropped)
+    return section.added(new, dropped)
 
 
 def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int]:
@@ -139,7 +142,9 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
         )
     # In the order of the list: an edit that moves lines must not shuffle what is new.
     new = list(number_lines([command for command in tasklist if take(command)], next_id))
-    toprocess, later = ([task_line(t.id, encode(t.command)) for t in tasks if t.id in ids] for tasks, ids in zip(waiting, stay))
+    toprocess, later = (
+        [task_line(t.id, encode(t.command)) for t in tasks if t.id in ids] for tasks, ids in zip(waiting, stay)
+    )
     if dropped:
         section.rewrite("toprocess", toprocess)
         section.rewrite("later", later + new)

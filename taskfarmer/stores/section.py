@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 from taskfarmer.errors import LockError, StateError, UsageError
 from taskfarmer.model import Owner
+from taskfarmer.stores.base import Added
 from taskfarmer.stores.journal import Journal
 from taskfarmer.stores.workdir import (
     FORMAT,
@@ -231,6 +232,12 @@ class Section:
     def left(self) -> int:
         """How many tasks wait."""
         return self.sizes["toprocess"].lines + self.sizes["later"].lines
+
+    def added(self, new: int, dropped: int = 0) -> Added:
+        """What became of a list, once everything is written down."""
+        return Added(
+            self.farm["next_id"], new, dropped, self.left, self.sizes["finished"].lines, self.sizes["failed"].lines
+        )
 
     # Writing down
 

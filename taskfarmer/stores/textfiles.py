@@ -79,8 +79,6 @@ class TextStore:
             os.close(files.open_or_create(os.path.join(folder, name), self.workdir.shared))
         files.sync_folder(folder)
         files.sync_folder(os.path.dirname(folder))
-        with self.workdir.section():
-            self.workdir.check_lock()
         return presence
 
     def leave(self) -> None:
@@ -111,7 +109,14 @@ class TextStore:
             raise
         self._adopt(plan)
         return Exchange(
-            before + plan.claims, plan.refused, left, elsewhere, paused, list(section.farm.get("requests", ()))
+            before + plan.claims,
+            plan.refused,
+            left,
+            section.sizes["finished"].lines,
+            section.sizes["failed"].lines,
+            elsewhere,
+            paused,
+            list(section.farm.get("requests", ())),
         )
 
     def give_back(self, claims: Sequence[Claim]) -> None:
@@ -174,9 +179,7 @@ class TextStore:
             lines = self._take_from_the_end(section, want)
         for id, command in lines:
             self._serial += 1
-            claim = Claim(
-                self._serial, id, self._attempts.total(id) + 1, self._attempts.counted(id), decode(command)
-            )
+            claim = Claim(self._serial, id, self._attempts.total(id) + 1, self._attempts.counted(id), decode(command))
             plan.claims.append(claim)
             plan.lines.append(claim_line(claim.token, id, claim.attempt, command))
 
@@ -312,7 +315,7 @@ class TextStore:
             added = section.extend("later", number_lines(commands, farm["next_id"]))
             farm["next_id"] += added
             section.set_farm(farm)
-        return Added(farm["next_id"], added)
+            return section.added(added)
 
     def requeue(self, ids: Sequence[int] | None) -> int:
         """Failed tasks, all or those named, go behind the rest, and their tries are counted anew."""

@@ -1,19 +1,19 @@
 """The workdir of the text store: its names, its lines, and `farm.json`.
 
-    toprocess   ID command        a stack: the last line is the next task
-    later       ID command        a queue in plain order; turned round into toprocess when that is empty
-    finished    ID command        in the order they were settled
-    failed      ID command
-    attempts    ID COUNTED TOTAL  see stores/attempts.py
-    sizes       NAME BYTES LINES  of those five, after the last exchange; advisory
-    farm.json   what the farm is: format, lock, list, next id; always replaced by rename
-    running/OWNER/claims          TOKEN ID ATTEMPT command, of every claim its farmer holds
-    running/OWNER/slot_K          see stores/slotfile.py
-    running/OWNER/alive           see system/presence.py
-    logs/log_ID                   stdout and stderr of the task's last attempt
-    timeline.json                 see farm/timeline.py
-    journal                       see stores/journal.py
-    lock                          unless it lives elsewhere; holds the farm's nonce
+toprocess   ID command        a stack: the last line is the next task
+later       ID command        a queue in plain order; turned round into toprocess when that is empty
+finished    ID command        in the order they were settled
+failed      ID command
+attempts    ID COUNTED TOTAL  see stores/attempts.py
+sizes       NAME BYTES LINES  of those five, after the last exchange; advisory
+farm.json   what the farm is: format, lock, list, next id; always replaced by rename
+running/OWNER/claims          TOKEN ID ATTEMPT command, of every claim its farmer holds
+running/OWNER/slot_K          see stores/slotfile.py
+running/OWNER/alive           see system/presence.py
+logs/log_ID                   stdout and stderr of the task's last attempt
+timeline.json                 see farm/timeline.py
+journal                       see stores/journal.py
+lock                          unless it lives elsewhere; holds the farm's nonce
 """
 
 from __future__ import annotations

@@ -79,19 +79,19 @@ def start(launch: Launch, env: dict[bytes, bytes], null: int, log: int) -> int:
     """
     actions = ((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2))
     if launch.cwd is None:
-        return _spawn(launch.argv, env, actions)
+        return _spawn(launch, env, actions)
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.chdir(launch.cwd)
-        return _spawn(launch.argv, env, actions)
+        return _spawn(launch, env, actions)
     finally:
         os.fchdir(here)
         os.close(here)
 
 
-def _spawn(argv: tuple[str, ...], env: dict[bytes, bytes], actions: tuple) -> int:
+def _spawn(launch: Launch, env: dict[bytes, bytes], actions: tuple[tuple[int, int, int], ...]) -> int:
     return os.posix_spawn(
-        argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET
+        launch.program, launch.argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET
     )
 
 

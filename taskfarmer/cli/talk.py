@@ -1,0 +1,315 @@
+"""What a run says: notices put into sentences, progress as a bar on a terminal or as lines in a batch log.
+
+A reader that goes away (`| head`) ends the talking, not the farm.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Sequence
+
+from taskfarmer import __version__
+from taskfarmer.api import DEFAULT_SLOTS, Start
+from taskfarmer.cli.flags import PROGRAM
+from taskfarmer.farm.notices import (
+    Ended,
+    Notice,
+    OwnerLost,
+    Progress,
+    Stopping,
+    Summary,
+    Trouble,
+    WorkerLost,
+)
+from taskfarmer.model import Outcome
+from taskfarmer.settings.units import format_time
+
+_IN_FULL, _IN_A_LINE = 10, 90
+_LOG_LINES, _LOG_WIDTH = 5, 200
+_FIRST_LINE_AFTER, _LINE_EVERY, _LATER_EVERY, _LATER = 10.0, 10.0, 60.0, 600.0
+
+
+class Talk:
+    """Everything one run prints."""
+
+    def __init__(self, tasklist: str, progress: str, verbose: int, grace: float) -> None:
+        self._tasklist = tasklist
+        self._verbose = verbose
+        self._grace = grace
+        if progress == "auto":
+            progress = "bar" if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "lines"
+        self._mode = progress
+        self._bar: Bar | None = None
+        self._failures = 0
+        self._next_line_at = _FIRST_LINE_AFTER
+        self._host = ""
+        self._workdir = ""
+        self._last: Progress | None = None
+        self._silent = False
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close_bar()
+
+    # Beginning
+
+    def start(self, start: Start) -> None:
+        """What is about to be done."""
+        self._host, self._workdir = start.owner.host, start.workdir
+        added = start.added
+        self._say(f"pytaskfarmer {__version__}  {start.tasklist}: {_tasks(added.total)} -> {start.workdir}")
+        if added.total == 0:
+            self._say(f"{start.tasklist} holds no command: nothing to do")
+            return
+        old = added.total - added.new
+        if old and (added.new or added.dropped):
+            self._say(f"the list has changed: {added.new} new, {added.dropped} dropped")
+        if added.finished or added.failed:
+            failed = f", {added.failed} failed" if added.failed else ""
+            self._say(f"again: {added.finished} of {added.total} were finished before{failed}; {added.left} to do")
+        if added.left:
+            self._say(f"{self._host}: {_slots(start)}")
+        if start.shell:
+            self._say(f"{self._host}: {start.shell}")
+
+    # Under way
+
+    def hear(self, notice: Notice) -> None:
+        """One thing the farmer has to say."""
+        if isinstance(notice, Progress):
+            self._progress(notice)
+        elif isinstance(notice, Ended):
+            self._ended(notice)
+        elif isinstance(notice, Stopping):
+            self._stopping(notice)
+        elif isinstance(notice, OwnerLost):
+            self._say(
+                f"{notice.owner.host} (pid {notice.owner.pid}) is gone: its {_tasks(notice.requeued)} are back, "
+                f"{notice.settled} had ended, no retry counted"
+            )
+        elif isinstance(notice, WorkerLost):
+            self._say(f"{self._host}: worker {notice.pid} of slot {notice.slot} was killed; a new one takes its place")
+        elif isinstance(notice, Trouble):
+            self._say(f"{self._host}: {notice.message}" if self._host else notice.message)
+
+    def _ended(self, notice: Ended) -> None:
+        attempt = notice.attempt
+        claim = attempt.claim
+        if attempt.outcome is Outcome.FINISHED:
+            self._say(f"finished  task {claim.id}  after {_seconds(attempt.wall)}  {printable(claim.command, 80)}")
+            return
+        self._failures += 1
+        if self._failures > _IN_FULL + _IN_A_LINE:
+            if self._failures == _IN_FULL + _IN_A_LINE + 1:
+                self._say("more tasks have failed; they are counted, and their logs are kept")
+            return
+        log = os.path.join(self._workdir, "logs", f"log_{claim.id}")
+        again = f"  (attempt {claim.attempt}, will be tried again)" if notice.again else ""
+        note = f"  {attempt.note}" if attempt.note else ""
+        self._say(f"failed  task {claim.id}  {attempt.ended()}  after {_seconds(attempt.wall)}   {log}{note}{again}")
+        if self._failures <= _IN_FULL:
+            for line in last_lines_of_log(log):
+                self._say(f"    | {line}")
+
+    def _stopping(self, notice: Stopping) -> None:
+        if notice.drain:
+            self._say(f"stopping ({notice.reason}): {_tasks(notice.running)} running, nothing more is started")
+        elif notice.running:
+            running = "1 running task gets" if notice.running == 1 else f"{notice.running} running tasks get"
+            self._say(f"stopping ({notice.reason}): {running} {notice.grace:g} s; again = now")
+        else:
+            self._say(f"stopping ({notice.reason})")
+
+    def _progress(self, progress: Progress) -> None:
+        self._last = progress
+        if self._mode == "bar" and progress.seconds > 1.0:
+            if self._bar is None:
+                self._bar = Bar()
+            self._bar.show(progress)
+        elif self._mode == "lines" and progress.seconds >= self._next_line_at:
+            every = _LINE_EVERY if progress.seconds < _LATER else _LATER_EVERY
+            self._next_line_at = progress.seconds + every
+            self._say(f"{self._host}: {_how_far(progress)}")
+
+    # The end
+
+    def end(self, summary: Summary) -> None:
+        """What came of it."""
+        self._close_bar()
+        done = summary.finished + summary.failed
+        if not (done or summary.stopped or summary.gave_up or summary.left):
+            self._nothing_done(summary)
+            return
+        if summary.stopped or summary.gave_up:
+            self._say(
+                f"stopped: {summary.finished} finished, {summary.failed} failed, {summary.left} left. {_what_next(summary)}"
+            )
+        else:
+            self._say(
+                f"{summary.finished} finished, {summary.failed} failed in {format_time(summary.seconds)} "
+                f"({done / max(summary.seconds, 1e-3):.1f} tasks/s, slots busy {_busy(summary)}%)"
+            )
+        if summary.slowest and summary.slowest[0][1] >= 1.0:
+            self._say("slowest: " + "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest))
+        if summary.running_elsewhere:
+            self._say(
+                f"{_tasks(summary.running_elsewhere)} still running elsewhere (see {PROGRAM} status {self._tasklist})"
+            )
+        if summary.failed:
+            ids = some_ids(summary.failed_ids, summary.failed)
+            self._say(f"failed: {ids}   again: {PROGRAM} retry {self._tasklist} --run")
+
+    def _nothing_done(self, summary: Summary) -> None:
+        if summary.running_elsewhere:
+            self._say(
+                f"nothing to do here: {summary.farm_finished} finished, {summary.farm_failed} failed, "
+                f"{summary.running_elsewhere} running elsewhere"
+            )
+        elif summary.farm_failed:
+            self._say(
+                f"nothing to do: {summary.farm_finished} finished, {summary.farm_failed} failed. "
+                f"Again: {PROGRAM} retry {self._tasklist} --run"
+            )
+        elif summary.farm_finished:
+            self._say(f"nothing to do: all {summary.farm_finished} finished")
+
+    # The mouth
+
+    def _say(self, text: str) -> None:
+        if self._silent:
+            return
+        try:
+            if self._bar is not None:
+                self._bar.print(text)
+            else:
+                print(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), flush=True)
+        except UnicodeEncodeError:
+            print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        self._silent = True
+        self._mode = "none"
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Bar:
+    """A live bar, made by rich; only a run of more than a second on a terminal loads it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        self._progress = Progress(
+            MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[more]}"), TimeElapsedColumn(),
+            console=self._console, transient=True, auto_refresh=False,
+        )  # fmt: skip
+        self._task = self._progress.add_task("", total=None, more="")
+        self._progress.start()
+        self._shown_at = 0.0
+
+    def show(self, progress: Progress) -> None:
+        """Redraw, at most five times a second."""
+        now = time.monotonic()
+        if now - self._shown_at >= 0.2:
+            self._shown_at = now
+            done = progress.finished + progress.failed
+            total = done + progress.running + progress.left
+            self._progress.update(self._task, completed=done, total=total, more=_more(progress), refresh=True)
+
+    def print(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._progress.stop()
+
+
+# Words
+
+
+def _slots(start: Start) -> str:
+    usable, machine, slots = start.usable_cores, start.machine_cores, start.slots
+    allowed = f"this job may use {usable} of {machine} cores" if usable < machine else f"{usable} cores are free to use"
+    if usable == 1:
+        allowed = allowed.replace("1 cores are", "1 core is")
+    if start.asked_slots is None:
+        text = f"{slots} slots (default); {allowed}"
+        if usable > DEFAULT_SLOTS:
+            text += ", -n alone uses all of them"
+    elif start.asked_slots == 0:
+        text = f"{slots} slots, one for each core this job may use (of {machine})"
+    else:
+        text = f"{slots} slots; {allowed}" if slots != 1 else f"1 slot; {allowed}"
+    return text + (", so they share them" if slots > usable else "")
+
+
+def _how_far(progress: Progress) -> str:
+    done = progress.finished + progress.failed
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    return f"{done} done{failed}, {progress.running} running, {progress.left} left; {_more(progress)}"
+
+
+def _more(progress: Progress) -> str:
+    done = progress.finished + progress.failed
+    rate = done / max(progress.seconds, 1e-3)
+    text = f"{rate:.1f} tasks/s" if rate >= 1 else f"{rate * 60:.1f} tasks/min"
+    if rate and progress.left:
+        text += f", about {format_time((progress.left + progress.running) / rate)} to go"
+    return text
+
+
+def _what_next(summary: Summary) -> str:
+    if summary.stopped and summary.stopped.startswith("--max-failures"):
+        return "Look at what failed, then start the same line again."
+    return "Start the same line again."
+
+
+def _busy(summary: Summary) -> int:
+    return min(100, round(100 * summary.busy_seconds / max(summary.slots * summary.seconds, 1e-6)))
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 600 else format_time(seconds)
+
+
+def some_ids(ids: Sequence[int], count: int, most: int = 20) -> str:
+    """`3 5 8 ...`: the first ids, and how many there are if not all are shown."""
+    text = " ".join(map(str, ids[:most]))
+    return text if count <= most else f"{text} ... ({count} in all)"
+
+
+def printable(text: str, width: int) -> str:
+    """A command as one line of at most `width` characters that cannot upset a terminal."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= width else clean[: width - 3] + "..."
+
+
+def last_lines_of_log(path: str) -> list[str]:
+    """The last lines of a task's log, cut to a readable width."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _LOG_LINES * 1000))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return [printable(line.expandtabs(), _LOG_WIDTH) for line in lines[-_LOG_LINES:]]
