@@ -18,6 +18,7 @@ import sys
 import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext
+from multiprocessing.pool import Pool
 from typing import NamedTuple, Union
 
 from taskfarmer.farm.orders import Halt, Hello, Report, Setup, Work
@@ -68,7 +69,7 @@ class Crew:
         self._hands: dict[int, _Hand] = {}
         self._slot_of: dict[int, int] = {}
         self._hired = 0
-        self._pools: list = []
+        self._pools: list[Pool] = []
         self._poll = select.poll()
         self._poll.register(extra_fd, select.POLLIN)
 

@@ -19,7 +19,6 @@ from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
 from taskfarmer.stores import slotfile
 from taskfarmer.system import process
-from taskfarmer.system.files import DISK_TROUBLE
 from taskfarmer.system.presence import Presence
 
 #: Seconds of a batch after which the worker reports, and gives back what it has not started.

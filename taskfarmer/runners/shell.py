@@ -28,13 +28,10 @@ _PLAIN_LIST = re.compile(rf"{_STEP}(?:{_OPERATOR}{_STEP})*(?:[ \t]*;)?")
 _NEXT_STEP = re.compile(_OPERATOR)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_KEYWORDS = frozenset("if then else elif fi case esac for select while until do done in function time coproc".split())
+_KEYWORDS = frozenset(["if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in", "function", "time", "coproc"])
 #: bash 5.2's builtins and dash's `chdir`; `true` and `false` are left out: the programs do the same.
 _BUILTINS = frozenset(
-    """. : alias bg bind break builtin caller cd chdir command compgen complete compopt continue declare dirs disown
-    echo enable eval exec exit export fc fg getopts hash help history jobs kill let local logout mapfile popd printf
-    pushd pwd read readarray readonly return set shift shopt source suspend test times trap type typeset ulimit umask
-    unalias unset wait""".split()
+    [".", ":", "alias", "bg", "bind", "break", "builtin", "caller", "cd", "chdir", "command", "compgen", "complete", "compopt", "continue", "declare", "dirs", "disown", "echo", "enable", "eval", "exec", "exit", "export", "fc", "fg", "getopts", "hash", "help", "history", "jobs", "kill", "let", "local", "logout", "mapfile", "popd", "printf", "pushd", "pwd", "read", "readarray", "readonly", "return", "set", "shift", "shopt", "source", "suspend", "test", "times", "trap", "type", "typeset", "ulimit", "umask", "unalias", "unset", "wait"]
 )
 _HARMLESS = frozenset(("true", "false"))
 #: Variables that change what a shell makes of a plain line.

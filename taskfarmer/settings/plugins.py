@@ -29,4 +29,5 @@ def look_up(kind: str, name: str, known: dict[str, Definition]) -> Definition:
 def load_class(definition: Definition) -> type:
     """Import the class a definition names."""
     module, _, name = definition.dotted.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    loaded: type = getattr(importlib.import_module(module), name)
+    return loaded

@@ -131,7 +131,7 @@ def parse_farm(path: str, content: bytes) -> dict[str, Any] | None:
     if not content.strip():
         return None
     try:
-        farm = json.loads(content)
+        farm: dict[str, Any] = json.loads(content)
         format = farm["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise StateError(f"{path}: this is no farm.json of PyTaskFarmer. Use another --workdir") from error
