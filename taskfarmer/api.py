@@ -10,7 +10,6 @@ from taskfarmer.farm.notices import Notice, Summary, Trouble
 from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lists import load
 from taskfarmer.stores.section import Workdir
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.system import process, resources
@@ -82,9 +81,9 @@ def run(
         tell(Trouble(f"waiting for the lock of {workdir_path}, held by {holder}"))
 
     workdir = Workdir(workdir_path, owner, options.lock, options.lock_dir, options.shared, say_waiting)
-    store = TextStore(workdir, options.retries, lambda: handler, lambda message: tell(Trouble(message)))
+    store = TextStore(workdir, options.retries, lambda message: tell(Trouble(message)))
     try:
-        added = load(workdir, handler, options.tasklist_handler, options.replace)
+        added = store.load(handler, options.tasklist_handler, options.replace)
         start = Start(
             tasklist, workdir_path, owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
@@ -104,6 +103,7 @@ def _farm(
     options: RunOptions,
     tell: Callable[[Notice], None],
 ) -> Summary:
+    from taskfarmer.farm.environment import SLOT_VARIABLE
     from taskfarmer.farm.farmer import Farmer, Policy
     from taskfarmer.farm.orders import Setup
     from taskfarmer.farm.pool import Crew
@@ -119,14 +119,14 @@ def _farm(
     policy = Policy(options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished)
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
 
-    def mark_of_slot(slot: int) -> bytes:
-        return f"{process.OWNER_VARIABLE}={owner}\0TASKFARMER_WORKDIR={folder}\0TASKFARMER_SLOT={slot}".encode()
+    def marks_of_slot(slot: int) -> list[str]:
+        return [f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"]
 
     with Stop(options.timeout) as stop:
         presence = store.join(slots)
         try:
             with Crew(slots, setup, stop.fileno()) as crew:
-                summary = Farmer(store, presence, crew, slots, stop, timeline, policy, mark_of_slot, tell).run()
+                summary = Farmer(store, presence, crew, slots, stop, timeline, policy, marks_of_slot, tell).run()
         finally:
             store.leave()
             presence.close()

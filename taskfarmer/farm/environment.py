@@ -11,6 +11,8 @@ from typing import Mapping
 from taskfarmer.model import Claim, Owner
 from taskfarmer.system.process import OWNER_VARIABLE
 
+SLOT_VARIABLE = "TASKFARMER_SLOT"
+
 _STEP_PREFIXES = (
     b"PMI_",
     b"PMI2_",
@@ -38,7 +40,7 @@ def task_environment(
     env = {name: value for name, value in environ.items() if keep_mpi_env or not _belongs_to_the_step(name)}
     env[OWNER_VARIABLE.encode()] = str(owner).encode()
     env[b"TASKFARMER_WORKDIR"] = workdir.encode("utf-8", "surrogateescape")
-    env[b"TASKFARMER_SLOT"] = b"%d" % slot
+    env[SLOT_VARIABLE.encode()] = b"%d" % slot
     return env
 
 

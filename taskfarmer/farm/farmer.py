@@ -53,7 +53,7 @@ class Farmer:
         stop: Stop,
         timeline: Timeline,
         policy: Policy,
-        mark_of_slot: Callable[[int], bytes],
+        marks_of_slot: Callable[[int], list[str]],
         tell: Callable[[Notice], None],
     ) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class Farmer:
         self._stop = stop
         self._timeline = timeline
         self._policy = policy
-        self._mark_of_slot = mark_of_slot
+        self._marks_of_slot = marks_of_slot
         self._tell = tell
         now = time.monotonic()
         self._began = self._beat_at = self._looked_at = now
@@ -254,7 +254,7 @@ class Farmer:
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
         if lost.claims:
-            process.kill_marked(self._mark_of_slot(lost.slot))
+            process.kill_marked(*self._marks_of_slot(lost.slot))
             ended = self._store.ended(lost.slot, lost.claims)
             for attempt in ended:
                 self._note(attempt)

@@ -117,11 +117,9 @@ class Journal:
 
     # Writing down
 
-    def grow(self, name: str, data: bytes) -> None:
-        """FILE grows by these bytes."""
-        if data:
-            size = files.size_of(self.file(name))
-            self._operations.append(Operation(Kind.GROW, name, size, size + len(data), data))
+    def grow(self, name: str, before: int, data: bytes) -> None:
+        """FILE, of `before` bytes, grows by these."""
+        self._operations.append(Operation(Kind.GROW, name, before, before + len(data), data))
 
     def replace(self, name: str, before: bytes, data: bytes) -> None:
         """FILE is this; it was `before`."""
@@ -129,9 +127,10 @@ class Journal:
             self._before[name] = before
             self._operations.append(Operation(Kind.REPLACE, name, len(before), len(data), data))
 
-    def shrink(self, name: str, after: int) -> None:
-        """FILE keeps its first `after` bytes."""
-        self._operations.append(Operation(Kind.SHRINK, name, files.size_of(self.file(name)), after))
+    def shrink(self, name: str, before: int, after: int) -> None:
+        """FILE, of `before` bytes, keeps its first `after`."""
+        if after != before:
+            self._operations.append(Operation(Kind.SHRINK, name, before, after))
 
     def rename(self, name: str, target: str) -> None:
         """FILE, written and synced beforehand, takes the place of TARGET."""
@@ -155,12 +154,20 @@ class Journal:
     def commit(self) -> None:
         """Write the record, then do it. Raises DiskError when nothing happened, Pending when it is yet to be done."""
         self._operations.sort(key=lambda operation: _ORDER.index(operation.kind))
+        self._refuse_give_and_take()
         try:
             self._write_record()
             self._perform(author=True)
             os.unlink(self._path)
         except OSError as error:
             self._take_back(error)
+
+    def _refuse_give_and_take(self) -> None:
+        """A file that both grows and loses something in one exchange would lose what it has just been given."""
+        grown = {operation.name for operation in self._operations if operation.kind is Kind.GROW}
+        taken = {operation.target or operation.name for operation in self._operations if operation.kind in _TAKES_AWAY}
+        if grown & taken:
+            raise AssertionError(f"an exchange both gives to and takes from {', '.join(sorted(grown & taken))}")
 
     def _write_record(self) -> None:
         record = self._record()

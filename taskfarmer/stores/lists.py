@@ -20,7 +20,7 @@ from taskfarmer.system import files
 from taskfarmer.tasklists.base import TaskList
 
 
-def load(workdir: Workdir, tasklist: TaskList, handler: str, replace: bool = False) -> Added:
+def load(section: Section, tasklist: TaskList, handler: str, replace: bool = False) -> Added:
     """Make the farm's tasks those of the list. Raises UsageError when the workdir belongs to another list."""
     about = os.stat(tasklist.path)
     seen = {
@@ -29,18 +29,17 @@ def load(workdir: Workdir, tasklist: TaskList, handler: str, replace: bool = Fal
         "mtime_ns": about.st_mtime_ns,
         "handler": handler,
     }
-    with workdir.section() as section:
-        if workdir.farm is None:
-            return _found(section, tasklist, seen)
-        workdir.check_lock()
-        if replace:
-            return _replace(section, tasklist, seen)
-        before = section.farm.get("list")
-        if before is None:
-            return _add_first_list(section, tasklist, seen)
-        if all(before[key] == seen[key] for key in ("size", "mtime_ns", "handler")):
-            return section.added(0)
-        return _reload(section, tasklist, seen, before)
+    if section.workdir.farm is None:
+        return _found(section, tasklist, seen)
+    section.workdir.check_lock()
+    if replace:
+        return _replace(section, tasklist, seen)
+    before = section.farm.get("list")
+    if before is None:
+        return _add_first_list(section, tasklist, seen)
+    if all(before[key] == seen[key] for key in ("size", "mtime_ns", "handler")):
+        return section.added(0)
+    return _reload(section, tasklist, seen, before)
 
 
 def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:

@@ -17,61 +17,66 @@ _ORDER = ("finished", "toprocess", "later", "failed")
 
 
 def repair(section: Section, commands: Callable[[], Iterable[str]] | None, held: Sequence[Held]) -> str:
-    """Put the files right within this section; return what was found, in a sentence, "" if all was well."""
+    """Put the files right, in a section of its own; return what was found, in a sentence, "" if all was well.
+
+    Lines to be dropped and tasks to be brought back are two sections: after the former, the sizes still call for us.
+    """
     seen = bytearray(section.farm["next_id"])
+    untidy = False
     for name in _ORDER:
         if name == "toprocess":
             for one in held:
                 _mark(seen, one.id)
-        double = _look_through(section, name, seen)
-        if double:
-            _drop_doubles(section, name, seen)
+        if not _look_through(section, name, seen):
+            untidy = True
+            section.rewrite(name, _tidied(section, name, seen))
+    if untidy:
+        section.forget_sizes()
+        return "tasks that stood twice after an edit by hand stand once again"
+    section.measure("attempts")
     found = []
-    lost = seen.count(0)
-    if lost and commands is not None and section.farm["list"]["ids_are_lines"]:
+    if seen.count(0) and commands is not None and section.farm.get("list", {}).get("ids_are_lines"):
         back = section.extend("later", _lost_lines(commands(), seen))
-        found.append(f"{back} tasks stood in no file and are back")
+        found.append(f"{back} tasks stood in no file after an edit by hand and are back")
     if len(seen) > section.farm["next_id"]:
         section.set_farm({**section.farm, "next_id": len(seen)})
         found.append(f"tasks with new ids, up to {len(seen) - 1}, were added by hand")
-    return "; ".join(["the state files were edited by hand", *found]) if found else ""
+    return "; ".join(found)
 
 
 def _look_through(section: Section, name: str, seen: bytearray) -> bool:
-    """Count a file's lines and note its tasks; whether one of them stands in a file before it, or twice in this."""
+    """Count a file's lines and note its tasks; False if one stands here twice or in a file before, or a line is blank."""
     path = os.path.join(section.workdir.path, name)
     size = lines = 0
-    double = False
+    tidy = True
     here = bytearray(len(seen))
+    line = b"\n"
     with open(path, "rb") as file:
         for line in file:
             lines += 1
             size += len(line)
             task = parse_task(line.rstrip(b"\n"))
-            if task is None:
+            if task is None and line.strip():
                 raise broken_line(path, lines, line)
-            _mark(here, task[0])
-            double = double or (task[0] < len(seen) and bool(seen[task[0]]))
-    double = double or here.count(1) != lines
-    if not double:
+            if task is None or (task[0] < len(seen) and seen[task[0]]):
+                tidy = False
+            else:
+                _mark(here, task[0])
+    tidy = tidy and here.count(1) == lines and line.endswith(b"\n")
+    if tidy:
         both = int.from_bytes(seen, "little") | int.from_bytes(here, "little")
         seen[:] = both.to_bytes(max(len(seen), len(here)), "little")
     section.sizes[name] = Size(size, lines)
-    return double
+    return tidy
 
 
-def _drop_doubles(section: Section, name: str, seen: bytearray) -> None:
-    path = os.path.join(section.workdir.path, name)
-
-    def kept() -> Iterator[bytes]:
-        with open(path, "rb") as file:
-            for line in file:
-                task = parse_task(line.rstrip(b"\n"))
-                if task is not None and not (task[0] < len(seen) and seen[task[0]]):
-                    _mark(seen, task[0])
-                    yield line.rstrip(b"\n") + b"\n"
-
-    section.rewrite(name, kept())
+def _tidied(section: Section, name: str, seen: bytearray) -> Iterator[bytes]:
+    with open(os.path.join(section.workdir.path, name), "rb") as file:
+        for line in file:
+            task = parse_task(line.rstrip(b"\n"))
+            if task is not None and not (task[0] < len(seen) and seen[task[0]]):
+                _mark(seen, task[0])
+                yield line if line.endswith(b"\n") else line + b"\n"
 
 
 def _lost_lines(commands: Iterable[str], seen: bytearray) -> Iterator[bytes]:

@@ -194,7 +194,7 @@ class Section:
         self._sizes: dict[str, Size] | None = None
         self._sizes_text: bytes = b""
         self.is_done = False
-        self.was_edited = False
+        self._sizes_unknown = False
 
     @property
     def farm(self) -> dict[str, Any]:
@@ -211,17 +211,26 @@ class Section:
             self._sizes_text = files.read_all(self.journal.file("sizes"))
             self._sizes = parse_sizes(self._sizes_text)
             if self._sizes is None:
-                self.was_edited = True
-                self._sizes = {name: self._measure(name) for name in STATE_FILES}
+                self._sizes_unknown = True
+                self._sizes = {}
+                for name in STATE_FILES:
+                    self.measure(name)
         return self._sizes
 
-    def changed_by_hand(self, name: str) -> bool:
-        """Whether a file is not as the last exchange left it."""
-        return files.size_of(self.journal.file(name)) != self.sizes[name].bytes
+    def was_edited(self, names: Iterable[str]) -> bool:
+        """Whether one of these files is not as the last exchange left it."""
+        sizes = self.sizes
+        return self._sizes_unknown or any(files.size_of(self.journal.file(name)) != sizes[name].bytes for name in names)
 
-    def _measure(self, name: str) -> Size:
+    def measure(self, name: str) -> None:
+        """Take a file as it is."""
         fd = self.journal.file(name)
-        return Size(files.size_of(fd), files.count_lines(fd))
+        self.sizes[name] = Size(files.size_of(fd), files.count_lines(fd))
+
+    def forget_sizes(self) -> None:
+        """Let the next section find that the files want looking at."""
+        self._sizes = None
+        self.journal.note("sizes", b"")
 
     def last_lines(self, name: str, count: int) -> list[bytes]:
         """The last lines of a state file."""
@@ -246,12 +255,9 @@ class Section:
         if not lines:
             return
         data = b"".join(lines)
-        fd = self.journal.file(name)
-        size = files.size_of(fd)
-        if size and size != self.sizes[name].bytes and os.pread(fd, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a person's last line, left without its newline
-        self.journal.grow(name, data)
-        self._expect(name, size + len(data), self.sizes[name].lines + len(lines))
+        size = self.sizes[name]
+        self.journal.grow(name, size.bytes, data)
+        self._expect(name, size.bytes + len(data), size.lines + len(lines))
 
     def extend(self, name: str, lines: Iterable[bytes]) -> int:
         """As many lines as there are at the end of a state file, with bounded memory; return their number."""
@@ -268,8 +274,9 @@ class Section:
         path = os.path.join(self.workdir.path, name + ".new")
         count = 0
         with os.fdopen(files.open_or_create(path, self.workdir.shared, os.O_TRUNC), "wb", files.BLOCK) as out:
-            for count, line in enumerate(lines, 1):
+            for line in lines:
                 out.write(line)
+                count += 1
             out.flush()
             os.fsync(out.fileno())
             size = out.tell()
@@ -283,7 +290,7 @@ class Section:
 
     def cut(self, name: str, size: int, lines: int) -> None:
         """Keep the first `size` bytes and `lines` lines of a state file."""
-        self.journal.shrink(name, size)
+        self.journal.shrink(name, self.sizes[name].bytes, size)
         self._expect(name, size, lines)
 
     def swap_in(self, name: str, size: Size) -> None:

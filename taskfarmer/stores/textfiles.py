@@ -11,11 +11,12 @@ arrow is one exchange (stores/section.py, stores/journal.py), so each id stands 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
-from taskfarmer.stores import slotfile
+from taskfarmer.stores import lists, slotfile
 from taskfarmer.stores.attempts import Attempts
 from taskfarmer.stores.base import Added, Exchange, Recovered
 from taskfarmer.stores.journal import Pending
@@ -37,6 +38,7 @@ from taskfarmer.stores.workdir import (
 )
 from taskfarmer.system import files, process
 from taskfarmer.system.presence import Presence
+from taskfarmer.tasklists.base import TaskList
 
 _FARM_AGE = 2.0  # seconds until a pause or a request is noticed
 
@@ -44,21 +46,19 @@ _FARM_AGE = 2.0  # seconds until a pause or a request is noticed
 class TextStore:
     """The tasks of one workdir.
 
-    `retries`: how often a failed task goes back behind the rest before it counts as failed. `commands` reads the list
-    again, for tasks that a person's edit has lost.
+    `retries`: how often a failed task goes back behind the rest before it counts as failed.
     """
 
     def __init__(
         self,
         workdir: Workdir,
         retries: int = 0,
-        commands: Callable[[], Iterable[str]] | None = None,
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.workdir = workdir
         self._owner = workdir.owner
         self._retries = retries
-        self._commands = commands
+        self._commands: Callable[[], Iterable[str]] | None = None
         self._tell = tell
         self._attempts = Attempts()
         self._held: dict[int, tuple[Claim, bytes]] = {}
@@ -92,9 +92,8 @@ class TextStore:
         """Settle these attempts, then claim up to `want` tasks. See TaskSource."""
         plan = _Plan()
         try:
-            with self.workdir.section(_FARM_AGE) as section:
+            with self._section(self._files_to_touch(settled), _FARM_AGE) as section:
                 before = self._collect_pending()
-                self._repair_if_edited(section, ("toprocess",))
                 self._check_not_fenced(section)
                 self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
                 self._settle(section, settled, plan)
@@ -123,7 +122,7 @@ class TextStore:
         """Return claims that were never started: the first of them is the next task again."""
         plan = _Plan()
         try:
-            with self.workdir.section(_FARM_AGE) as section:
+            with self._section(("toprocess",), _FARM_AGE) as section:
                 self._collect_pending()
                 self._check_not_fenced(section)
                 ours = [claim for claim in claims if claim.token in self._held]
@@ -158,8 +157,12 @@ class TextStore:
         self._settled_by_pending = frozenset()
         lines["toprocess"].reverse()  # the first to be given back is the next again
         plan.gives_back = bool(lines["toprocess"])
+        plan.grows_later = bool(lines["later"])
         for name, of_this_state in lines.items():
             section.append(name, of_this_state)
+
+    def _files_to_touch(self, settled: Sequence[Attempt]) -> set[str]:
+        return {"toprocess", "later", "attempts", *(attempt.outcome.state.value for attempt in settled)}
 
     def _place(self, lines: dict[str, list[bytes]], id: int, command: bytes, outcome: Outcome) -> None:
         """Where a task goes after an attempt with this outcome."""
@@ -173,8 +176,9 @@ class TextStore:
             lines["attempts"].append(self._attempts.line(id, counted, total + 1))
 
     def _claim(self, section: Section, want: int, plan: _Plan) -> None:
-        if section.sizes["toprocess"].lines == 0 and section.sizes["later"].lines:
-            lines = self._turn_later_round(section, want)
+        if section.sizes["toprocess"].lines == 0:
+            # What this exchange appends to `later` is not in the file yet: it is turned round by the next one.
+            lines = [] if plan.grows_later else self._turn_later_round(section, want)
         else:
             lines = self._take_from_the_end(section, want)
         for id, command in lines:
@@ -194,7 +198,6 @@ class TextStore:
 
     def _turn_later_round(self, section: Section, want: int) -> list[tuple[int, bytes]]:
         """Claim from the head of `later`; the rest, turned round, becomes `toprocess`."""
-        self._repair_if_edited(section, ("later",))
         source = section.journal.file("later")
         lines = files.first_lines(source, want)
         tasks = self._parse(section, "later", lines)
@@ -268,9 +271,15 @@ class TextStore:
             if content:
                 yield owner, parse_claims(content)
 
-    def _repair_if_edited(self, section: Section, names: Sequence[str]) -> None:
-        if section.was_edited or any(section.changed_by_hand(name) for name in names):
-            message = repair(section, self._commands, [h for _, held in self._all_claims() for h in held])
+    @contextmanager
+    def _section(self, names: Iterable[str], farm_age: float = 0.0) -> Iterator[Section]:
+        """A section in which these files are as the last exchange left them; what a person edited is put right first."""
+        while True:
+            with self.workdir.section(farm_age) as section:
+                if self.workdir.farm is None or not section.was_edited(names):
+                    yield section
+                    return
+                message = repair(section, self._commands, [h for _, held in self._all_claims() for h in held])
             if message:
                 self._tell(message)
 
@@ -282,14 +291,14 @@ class TextStore:
         for owner in self.workdir.owners():
             if owner != self._owner and not self.workdir.lives(owner):
                 # Before the lock: killing and waiting is no file work.
-                killed = process.kill_marked(f"{process.OWNER_VARIABLE}={owner}".encode())
+                killed = process.kill_marked(f"{process.OWNER_VARIABLE}={owner}")
                 recovered.append(self._take_over(owner, killed))
         return recovered
 
     def _take_over(self, owner: Owner, killed: int) -> Recovered:
         folder = os.path.join(self.workdir.path, "running", str(owner))
         settled = requeued = 0
-        with self.workdir.section() as section:
+        with self._section(STATE_FILES) as section:
             claims = files.read_file(os.path.join(folder, "claims"))
             if claims is not None:
                 self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
@@ -308,9 +317,15 @@ class TextStore:
 
     # What people ask for
 
+    def load(self, tasklist: TaskList, handler: str, replace: bool = False) -> Added:
+        """Make the farm's tasks those of a list: a new farm, or one that may have seen the list before."""
+        self._commands = lambda: tasklist
+        with self._section(STATE_FILES) as section:
+            return lists.load(section, tasklist, handler, replace)
+
     def add(self, commands: Iterable[str]) -> Added:
         """Append tasks behind the rest, streamed: memory does not depend on their number."""
-        with self.workdir.section() as section:
+        with self._section(("later",)) as section:
             farm = dict(section.farm)
             added = section.extend("later", number_lines(commands, farm["next_id"]))
             farm["next_id"] += added
@@ -320,8 +335,7 @@ class TextStore:
     def requeue(self, ids: Sequence[int] | None) -> int:
         """Failed tasks, all or those named, go behind the rest, and their tries are counted anew."""
         wanted = None if ids is None else frozenset(ids)
-        with self.workdir.section() as section:
-            self._repair_if_edited(section, ("failed", "later"))
+        with self._section(("failed", "later", "attempts")) as section:
             attempts = section.journal.file("attempts")
             self._attempts.catch_up(attempts, files.size_of(attempts))
             return self._move_failed(section, wanted)
@@ -341,8 +355,7 @@ class TextStore:
 
     def counts(self) -> dict[State, int]:
         """How many tasks stand in each state."""
-        with self.workdir.section() as section:
-            self._repair_if_edited(section, ("toprocess", "later", "finished", "failed"))
+        with self._section(STATE_FILES) as section:
             running = sum(len(held) for _, held in self._all_claims())
             return {
                 State.TOPROCESS: section.left,
@@ -377,6 +390,7 @@ class _Plan:
         self.dropped: list[int] = []
         self.refused: list[int] = []
         self.gives_back = False
+        self.grows_later = False
         self.claims_text: bytes | None = None
 
 

@@ -245,29 +245,28 @@ def _parents() -> dict[int, int]:
     return parents
 
 
-def kill_marked(mark: bytes) -> int:
-    """Kill every process of this host whose environment holds `mark`, and their sessions; return how many there were.
+def kill_marked(*marks: str) -> int:
+    """Kill every process of this host whose environment holds all of `marks` (`NAME=value`), and their sessions.
 
-    This is how what a dead farmer or worker left running is ended before its tasks run again.
+    This is how what a dead farmer or worker left running is ended before its tasks run again. Returns how many there
+    were.
     """
+    wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     found: set[int] = set()
-    quiet_until = time.monotonic() + 10.0
-    while time.monotonic() < quiet_until:
-        alive = _marked(mark)
-        if not alive:
-            break
+    patience = time.monotonic() + 10.0
+    while (alive := _marked(wanted)) and time.monotonic() < patience:
         found |= alive
         for pid in alive:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
-                pass
+                pass  # gone in the meantime, which is what we want
         time.sleep(0.01)
     return len(found)
 
 
-def _marked(mark: bytes) -> set[int]:
-    """Processes whose environment holds `mark`, and everything that lives in their sessions."""
+def _marked(marks: list[bytes]) -> set[int]:
+    """Processes whose environment holds all marks, in whatever order a shell has put it, and their sessions."""
     me = os.getpid()
     sessions: dict[int, int] = {}
     marked = set()
@@ -281,10 +280,12 @@ def _marked(mark: bytes) -> set[int]:
                 continue
             sessions[int(name)] = int(fields[3])
             with open(f"/proc/{name}/environ", "rb") as file:
-                if mark in b"\0" + file.read(_ENV_LIMIT) + b"\0":
-                    marked.add(int(name))
+                env = b"\0" + file.read(_ENV_LIMIT) + b"\0"
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
                 raise
-    own = {sessions[pid] for pid in marked if sessions[pid] == pid or sessions[pid] in marked}
-    return marked | {pid for pid, session in sessions.items() if session in own and pid != me}
+            continue  # gone, or another user's
+        if all(mark in env for mark in marks):
+            marked.add(int(name))
+    own = {sessions[pid] for pid in marked if sessions[pid] in marked}
+    return marked | {pid for pid, session in sessions.items() if session in own}
