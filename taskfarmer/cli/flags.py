@@ -7,7 +7,9 @@ means the flag alone and then the list.
 from __future__ import annotations
 
 import argparse
-from typing import Sequence
+import functools
+import re
+from typing import Callable, Sequence
 
 from taskfarmer import __version__
 from taskfarmer.api import RunOptions
@@ -26,32 +28,89 @@ _EVERY_CORE = "every"
 
 _RUN_USAGE = "%(prog)s [run] [flags] TASKLIST"
 _RUN_ABOUT = """\
-Work through TASKLIST, a file with one shell command per line, in parallel. Start the same
-line again, at any time and on as many nodes as you like: they share the work, and what is
-finished is not run again. Progress is kept in TASKLIST_workdir.
+Work through TASKLIST, a file with one shell command per line, several at a time. Start the
+same line again whenever you like: what is finished is not run again, and farmers that run at
+the same time share the work. Progress and logs are kept in TASKLIST_workdir.
 
-other commands: %(prog)s status TASKLIST, %(prog)s retry TASKLIST [ID ...]  (each with --help)"""
-_RUN_END = """\
+other commands (each with --help):
+  %(prog)s status TASKLIST          how far it is
+  %(prog)s retry TASKLIST [ID ...]  put failed tasks back to be run again"""
+_RETRY_ABOUT = """\
+Put failed tasks, all or those named, back to be run again. With --run, run them now: all flags
+of `run` may be given then."""
+_END = """\
 times: 90, 90s, 15m, 1h30m, 01:30:00. sizes: 4096, 64k, 10M.
-exit status: 0 everything finished; 1 all done, some failed; 2 usage, nothing touched;
-75 stopped or work is left, start the same line again."""
+exit status: 0 everything finished; 1 all done, some failed; 2 cannot start, nothing touched;
+75 stopped, or work is left: start the same line again."""
+_STATUS_ABOUT = "Say how a farm stands: what waits, runs, is finished and has failed."
+_STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no farm there; 75 work is left."
+
+_Formatter = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{message} (see {PROGRAM} --help)")
+        raise UsageError(f"{_plain(message)} (see {self.prog} --help)")
 
 
 def parse_run(words: Sequence[str]) -> argparse.Namespace:
     """The flags of `run`."""
     parser = _Parser(
-        PROGRAM, _RUN_USAGE, _RUN_ABOUT, _RUN_END,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, add_help=False,
-    )  # fmt: skip
-    parser.add_argument(
+        PROGRAM, _RUN_USAGE, _RUN_ABOUT, _END, formatter_class=_Formatter, allow_abbrev=False, add_help=False
+    )
+    parser.add_argument_group("the list").add_argument(
         "list", metavar="TASKLIST", help="one command per line; blank lines and lines with # in column 0 are skipped"
     )
-    add = parser.add_argument_group("what runs").add_argument
+    _add_run_flags(parser)
+    args, rest = parser.parse_known_args(_with_values(words))
+    if rest:
+        parser.error(_unknown(rest, parser, f"one TASKLIST is wanted, found {args.list!r} and"))
+    return args
+
+
+def parse_status(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of `status`."""
+    parser = _verb_parser("status", "FARM", _STATUS_ABOUT, _STATUS_END)
+    parser.add_argument("-w", "--workdir", metavar="DIR", help="the workdir, if it is not FARM_workdir")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    _add_general(parser.add_argument)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        parser.error(_unknown(rest, parser, f"one FARM is wanted, found {args.farm!r} and"))
+    return args
+
+
+def parse_retry(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of `retry`, and those of `run`, which go with --run."""
+    parser = _verb_parser("retry", "FARM [ID ...]", _RETRY_ABOUT, _END)
+    parser.add_argument("ids", metavar="ID", nargs="*", type=_count, help="a task to retry (default: every failed one)")
+    parser.add_argument("--run", action="store_true", help="and run them")
+    parser.add_argument("--json", action="store_true", help="for programs; not with --run")
+    of_run = _add_run_flags(parser, with_run_abbreviation=False)
+    args, rest = parser.parse_known_intermixed_args(_with_values(words))
+    if rest:
+        parser.error(_unknown(rest, parser, "ids are numbers, found"))
+    given = next((action for action in of_run if getattr(args, action.dest) != action.default), None)
+    if given and not args.run:
+        parser.error(f"{'/'.join(given.option_strings)} goes with --run")
+    if args.json and args.run:
+        parser.error("--json and --run do not go together")
+    return args
+
+
+def _verb_parser(verb: str, words: str, about: str, end: str) -> argparse.ArgumentParser:
+    parser = _Parser(
+        f"{PROGRAM} {verb}", f"%(prog)s [flags] {words}", about, end,
+        formatter_class=_Formatter, allow_abbrev=False, add_help=False,
+    )  # fmt: skip
+    parser.add_argument("farm", metavar="FARM", help="a tasklist that was run, or its workdir")
+    return parser
+
+
+def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool = True) -> list[argparse.Action]:
+    """Everything that shapes a run; return the flags that shape nothing else."""
+    runs = parser.add_argument_group("what runs")
+    add = runs.add_argument
     add(
         "-n",
         "--proc",
@@ -64,14 +123,16 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
     add("-t", "--tasklist", metavar="NAME", default="default", dest="handler", help="how the list is read")
     add(
         "--shell",
-        choices=MODES,
+        metavar="WHEN",
+        type=_one_of(MODES),
         default="auto",
-        help="auto: plain commands are started directly, others by bash (default)",
+        help="auto: plain commands are started directly, others by bash (default); always; never",
     )
     add("--keep-mpi-env", action="store_true", help="let tasks see the farmer's own MPI and Slurm step variables")
     add("--dry-run", action="store_true", help="print what would be started, touch nothing")
-    add = parser.add_argument_group("when it ends").add_argument
-    add("--timeout", metavar="TIME", type=_time, help="this farmer stops after TIME; what ran is run again next time")
+    ends = parser.add_argument_group("when it ends")
+    add = ends.add_argument
+    add("--timeout", metavar="TIME", type=_time, help="stop after TIME; tasks cut short are run again next time")
     add("--task-timeout", metavar="TIME", type=_time, help="end a task that takes longer; it counts as failed")
     add(
         "--grace",
@@ -87,31 +148,79 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
         default=0,
         help="try a failed task up to N times more, behind the rest (default 0)",
     )
-    add("--retry-delay", metavar="TIME", type=_time, default=0.0, help="wait before that")
+    add("--retry-delay", metavar="TIME", type=_time, default=0.0, help="wait that long before each of these tries")
     add("--max-failures", metavar="N", type=_positive, help="start nothing more after N failed tasks")
-    add = parser.add_argument_group("what is kept").add_argument
-    add("--logs", choices=LOGS, default="all", help="keep the output of all tasks (default), of failed ones, or none")
+    kept = parser.add_argument_group("what is kept")
+    add = kept.add_argument
+    add(
+        "--logs",
+        metavar="WHICH",
+        type=_one_of(LOGS),
+        default="all",
+        help="keep the output of all tasks (default), of failed ones, or none",
+    )
     add("--log-limit", metavar="SIZE", type=_size, default=0, help="keep only head and tail of a larger output")
     add("--shared", action="store_true", help="let my group work in this workdir, too")
     add("--replace", action="store_true", help="forget what the workdir knows of another list")
-    add("--lock", choices=KINDS, default="flock", help="soft: for filesystems without file locks")
+    add(
+        "--lock",
+        metavar="KIND",
+        type=_one_of(KINDS),
+        default="flock",
+        help="flock (default), or soft for filesystems without file locks",
+    )
     add("--lock-dir", metavar="DIR", help="where a new farm's lock is kept (default $SCRATCH, else the workdir)")
-    add = parser.add_argument_group("what is said").add_argument
-    add("--progress", choices=PROGRESS, default="auto", help="bar on a terminal, lines in a batch log (default auto)")
+    said = parser.add_argument_group("what is said")
+    add = said.add_argument
+    add(
+        "--progress",
+        metavar="HOW",
+        type=_one_of(PROGRESS),
+        default="auto",
+        help="bar, lines or none; auto: bar on a terminal, lines in a batch log (default)",
+    )
     add(
         "-v",
         "--verbose",
         metavar="LEVEL",
         type=_level,
         default=0,
-        help="also say what finishes; -v 2: and where things are",
+        help="also say what finishes; -v 2: and where everything is kept",
     )
     _add_general(add)
     # Abbreviations of the ancestor's that people have in their scripts.
     for short, dest in (("--work", "workdir"), ("--run", "runner"), ("--task", "handler")):
-        parser.add_argument(short, dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        if short != "--run" or with_run_abbreviation:
+            parser.add_argument(short, dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--time", dest="timeout", type=_time, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser.parse_args(_with_values(words))
+    actions = [action for group in (runs, ends, kept, said) for action in group._group_actions]
+    return [action for action in actions if action.dest not in ("workdir", "version", "help")]
+
+
+def _add_general(add) -> None:  # type: ignore[no-untyped-def]
+    add("--version", action="version", version=f"pytaskfarmer {__version__}", help="say which version this is")
+    add("-h", "--help", action="help", help="say this")
+
+
+def _plain(message: str) -> str:
+    """One of argparse's messages in our words."""
+    message = re.sub(r"^argument (\S+): expected one argument$", r"\1: a value is wanted", message)
+    message = re.sub(r"^argument (\S+): ignored explicit argument (.*)$", r"\1 takes no value, found \2", message)
+    message = re.sub(r"^the following arguments are required: (\w+).*$", r"a \1 is wanted", message)
+    return re.sub(r"^argument (\S+): ", r"\1: ", message)
+
+
+def _unknown(words: list[str], parser: argparse.ArgumentParser, otherwise: str) -> str:
+    """What to say of words that are left over: the first flag among them, else the first word."""
+    from difflib import get_close_matches
+
+    unknown = next((word.partition("=")[0] for word in words if word.startswith("-") and word != "--"), None)
+    if unknown is None:
+        close = get_close_matches(otherwise.split("'")[1], VERBS, 1) if "'" in otherwise else []
+        return f"{otherwise} {words[0]!r}" + (f"; did you mean {close[0]}?" if close else "")
+    flags = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
+    close = get_close_matches(unknown, flags, 1)
+    return f"{unknown}: there is no such flag" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -139,44 +248,6 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     )
 
 
-def parse_status(words: Sequence[str]) -> argparse.Namespace:
-    """The flags of `status`."""
-    parser = _verb_parser("status", "Say how a farm stands: what waits, runs, is finished and has failed.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser.parse_args(words)
-
-
-def parse_retry(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The flags of `retry`, and those of `run` that may follow with --run."""
-    parser = _verb_parser(
-        "retry",
-        "Put failed tasks, all or those named, back to be run again. With --run, run them now; the flags of\nrun are allowed then.",
-    )
-    parser.add_argument("ids", metavar="ID", nargs="*", type=_count, help="a task to retry (default: every failed one)")
-    parser.add_argument("--run", action="store_true", help="and run them")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    args, rest = parser.parse_known_args(words)
-    if rest and not args.run:
-        parser.error(f"unknown: {' '.join(rest)}")
-    return args, rest
-
-
-def _verb_parser(verb: str, about: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        f"{PROGRAM} {verb}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False, add_help=False,
-    )  # fmt: skip
-    parser.add_argument("farm", metavar="FARM", help="a tasklist that was run, or its workdir")
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="the workdir, if it is not FARM_workdir")
-    _add_general(parser.add_argument)
-    return parser
-
-
-def _add_general(add) -> None:  # type: ignore[no-untyped-def]
-    add("--version", action="version", version=f"pytaskfarmer {__version__}", help="say which version this is")
-    add("-h", "--help", action="help", help="say this")
-
-
 def _with_values(words: Sequence[str]) -> list[str]:
     """Give `-n` and `-v` the value they mean where they stand alone."""
     alone = {"-n": _EVERY_CORE, "--proc": _EVERY_CORE, "-v": "1", "--verbose": "1"}
@@ -199,12 +270,7 @@ def _is_value(word: str, is_level: bool) -> bool:
 
 
 def _slots(text: str) -> int | str:
-    if text == _EVERY_CORE:
-        return text
-    number = _number(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least 1 task at a time is wanted")
-    return number
+    return text if text == _EVERY_CORE else _positive(text)
 
 
 def _level(text: str) -> int:
@@ -212,24 +278,31 @@ def _level(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    number = _number(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text}: a number from 0 is wanted")
-    return number
+    return _at_least(0, text)
 
 
 def _positive(text: str) -> int:
-    number = _number(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: a number from 1 is wanted")
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is wanted, found {text!r}") from None
+    if number < least:
+        raise argparse.ArgumentTypeError(f"at least {least} is wanted, found {number}")
     return number
 
 
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+def _one_of(allowed: Sequence[str]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text in allowed:
+            return text
+        words = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+        raise argparse.ArgumentTypeError(f"{words} is wanted, found {text!r}")
+
+    return check
 
 
 def _time(text: str) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from argparse import Namespace
 from typing import Sequence
 
 from taskfarmer import api
@@ -12,21 +14,35 @@ from taskfarmer.errors import UsageError
 
 def main(words: Sequence[str]) -> int:
     """Requeue, say how many, and run them if asked."""
-    args, run_words = flags.parse_retry(words)
-    count = api.retry(args.farm, args.workdir, args.ids or None)
+    args = flags.parse_retry(words)
+    _check(args)
+    count = 0 if args.dry_run else api.retry(args.farm, args.workdir, args.ids or None)
     if args.json:
         import json
 
         print(json.dumps({"requeued": count}))
-    else:
-        print(f"{count} failed tasks are to be run again" if count != 1 else "1 failed task is to be run again")
-    if args.ids and count < len(set(args.ids)):
-        raise UsageError(f"{len(set(args.ids)) - count} of the tasks named have not failed; the others were put back")
+    elif not args.dry_run:
+        print(_said(count))
     if not args.run:
         return 0
-    if os.path.isdir(args.farm):
-        raise UsageError(f"--run wants the tasklist, {args.farm} is a workdir; the tasks were put back")
     from taskfarmer.cli import run
 
-    workdir = ["--workdir", args.workdir] if args.workdir else []
-    return run.main([args.farm, *workdir, *run_words])
+    return run.run(args.farm, args)
+
+
+def _check(args: Namespace) -> None:
+    """Refuse what cannot be done before anything is."""
+    if args.run and os.path.isdir(args.farm):
+        raise UsageError(f"--run: a tasklist is wanted, {args.farm} is a folder; nothing was put back")
+    if args.ids:
+        failed = {task.id for task in api.status(args.farm, args.workdir, sys.maxsize).failed}
+        others = sorted(set(args.ids) - failed)
+        if others:
+            which = f"task {others[0]} has" if len(others) == 1 else f"tasks {' '.join(map(str, others))} have"
+            raise UsageError(f"{which} not failed; nothing was put back")
+
+
+def _said(count: int) -> str:
+    if count == 0:
+        return "no task has failed: nothing is put back"
+    return "1 failed task is to be run again" if count == 1 else f"{count} failed tasks are to be run again"

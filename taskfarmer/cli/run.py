@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from argparse import Namespace
 from typing import Sequence
 
 from taskfarmer import api
@@ -15,11 +16,16 @@ from taskfarmer.farm.notices import Summary
 def main(words: Sequence[str]) -> int:
     """Run, or with --dry-run only say what would be run; return the exit status."""
     args = flags.parse_run(words)
+    return run(args.list, args)
+
+
+def run(tasklist: str, args: Namespace) -> int:
+    """Run a tasklist as these flags say."""
     options = flags.run_options(args)
     if args.dry_run:
-        return _dry_run(args.list, options)
-    with Talk(args.list, args.progress, args.verbose, options.grace) as talk:
-        summary = api.run(args.list, options, talk.start, talk.hear)
+        return _dry_run(tasklist, options)
+    with Talk(tasklist, args.workdir, args.progress, args.verbose, options.logs != "none") as talk:
+        summary = api.run(tasklist, options, talk.start, talk.hear)
         talk.end(summary)
     return exit_status(summary)
 

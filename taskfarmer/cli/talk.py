@@ -6,13 +6,14 @@ A reader that goes away (`| head`) ends the talking, not the farm.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from typing import Sequence
 
 from taskfarmer import __version__
 from taskfarmer.api import DEFAULT_SLOTS, Start
-from taskfarmer.cli.flags import PROGRAM
+from taskfarmer.cli.flags import PROGRAM, VERBS
 from taskfarmer.farm.notices import (
     Ended,
     Notice,
@@ -25,6 +26,7 @@ from taskfarmer.farm.notices import (
 )
 from taskfarmer.model import Outcome
 from taskfarmer.settings.units import format_time
+from taskfarmer.stores.base import Added
 
 _IN_FULL, _IN_A_LINE = 10, 90
 _LOG_LINES, _LOG_WIDTH = 5, 200
@@ -34,10 +36,11 @@ _FIRST_LINE_AFTER, _LINE_EVERY, _LATER_EVERY, _LATER = 10.0, 10.0, 60.0, 600.0
 class Talk:
     """Everything one run prints."""
 
-    def __init__(self, tasklist: str, progress: str, verbose: int, grace: float) -> None:
-        self._tasklist = tasklist
+    def __init__(self, tasklist: str, workdir: str | None, progress: str, verbose: int, has_logs: bool) -> None:
+        place = f" --workdir {shlex.quote(workdir)}" if workdir else ""
+        self._farm = f"{_as_word(tasklist)}{place}"
         self._verbose = verbose
-        self._grace = grace
+        self._has_logs = has_logs
         if progress == "auto":
             progress = "bar" if sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" else "lines"
         self._mode = progress
@@ -67,14 +70,24 @@ class Talk:
             return
         old = added.total - added.new
         if old and (added.new or added.dropped):
-            self._say(f"the list has changed: {added.new} new, {added.dropped} dropped")
-        if added.finished or added.failed:
+            self._say(f"the list has changed: {_changes(added)}")
+        if added.left and (added.finished or added.failed):
+            were = "was" if added.finished == 1 else "were"
             failed = f", {added.failed} failed" if added.failed else ""
-            self._say(f"again: {added.finished} of {added.total} were finished before{failed}; {added.left} to do")
+            self._say(f"again: {added.finished} of {added.total} {were} finished before{failed}; {added.left} to do")
         if added.left:
             self._say(f"{self._host}: {_slots(start)}")
         if start.shell:
             self._say(f"{self._host}: {start.shell}")
+        if self._verbose > 1:
+            self._say_places(start)
+
+    def _say_places(self, start: Start) -> None:
+        folder = os.path.abspath(start.workdir)
+        self._say(f"this farmer: {start.owner}")
+        self._say(f"state of the tasks: {folder}/ toprocess, later, running, finished, failed")
+        self._say(f"output of task N: {folder}/logs/log_N" if self._has_logs else "output of the tasks: not kept")
+        self._say(f"what ran when: {folder}/timeline.json, to be opened at https://ui.perfetto.dev")
 
     # Under way
 
@@ -88,8 +101,8 @@ class Talk:
             self._stopping(notice)
         elif isinstance(notice, OwnerLost):
             self._say(
-                f"{notice.owner.host} (pid {notice.owner.pid}) is gone: its {_tasks(notice.requeued)} are back, "
-                f"{notice.settled} had ended, no retry counted"
+                f"{notice.owner.host} (pid {notice.owner.pid}) is gone: of its tasks, {notice.settled} had ended, "
+                f"{notice.requeued} {'is' if notice.requeued == 1 else 'are'} back; no retry counted"
             )
         elif isinstance(notice, WorkerLost):
             self._say(f"{self._host}: worker {notice.pid} of slot {notice.slot} was killed; a new one takes its place")
@@ -105,13 +118,14 @@ class Talk:
         self._failures += 1
         if self._failures > _IN_FULL + _IN_A_LINE:
             if self._failures == _IN_FULL + _IN_A_LINE + 1:
-                self._say("more tasks have failed; they are counted, and their logs are kept")
+                self._say("more tasks have failed: from here on they are only counted")
             return
         log = os.path.join(self._workdir, "logs", f"log_{claim.id}")
+        place = f"   {log}" if self._has_logs else ""
         again = f"  (attempt {claim.attempt}, will be tried again)" if notice.again else ""
         note = f"  {attempt.note}" if attempt.note else ""
-        self._say(f"failed  task {claim.id}  {attempt.ended()}  after {_seconds(attempt.wall)}   {log}{note}{again}")
-        if self._failures <= _IN_FULL:
+        self._say(f"failed  task {claim.id}  {attempt.ended()}  after {_seconds(attempt.wall)}{place}{note}{again}")
+        if self._failures <= _IN_FULL and self._has_logs:
             for line in last_lines_of_log(log):
                 self._say(f"    | {line}")
 
@@ -146,7 +160,7 @@ class Talk:
             return
         if summary.stopped or summary.gave_up:
             self._say(
-                f"stopped: {summary.finished} finished, {summary.failed} failed, {summary.left} left. {_what_next(summary)}"
+                f"stopped: {summary.finished} finished, {summary.failed} failed, {summary.left} left.{_what_next(summary)}"
             )
         else:
             self._say(
@@ -156,12 +170,17 @@ class Talk:
         if summary.slowest and summary.slowest[0][1] >= 1.0:
             self._say("slowest: " + "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest))
         if summary.running_elsewhere:
-            self._say(
-                f"{_tasks(summary.running_elsewhere)} still running elsewhere (see {PROGRAM} status {self._tasklist})"
-            )
+            self._say(f"{_tasks(summary.running_elsewhere)} still running elsewhere: {PROGRAM} status {self._farm}")
+        before = summary.farm_failed - summary.failed
         if summary.failed:
             ids = some_ids(summary.failed_ids, summary.failed)
-            self._say(f"failed: {ids}   again: {PROGRAM} retry {self._tasklist} --run")
+            more = f" and {before} before" if before > 0 else ""
+            self._say(f"failed: {ids}{more}   {self._again()}")
+        elif before > 0:
+            self._say(f"failed before: {before}   {self._again()}")
+
+    def _again(self) -> str:
+        return f"again: {PROGRAM} retry {self._farm} --run"
 
     def _nothing_done(self, summary: Summary) -> None:
         if summary.running_elsewhere:
@@ -171,11 +190,12 @@ class Talk:
             )
         elif summary.farm_failed:
             self._say(
-                f"nothing to do: {summary.farm_finished} finished, {summary.farm_failed} failed. "
-                f"Again: {PROGRAM} retry {self._tasklist} --run"
+                f"nothing to do: {summary.farm_finished} finished, {summary.farm_failed} failed   {self._again()}"
             )
+        elif summary.farm_finished == 1:
+            self._say("nothing to do: the only task is finished")
         elif summary.farm_finished:
-            self._say(f"nothing to do: all {summary.farm_finished} finished")
+            self._say(f"nothing to do: all {summary.farm_finished} tasks are finished")
 
     # The mouth
 
@@ -214,7 +234,7 @@ class Bar:
 
         self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._progress = Progress(
-            MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[more]}"), TimeElapsedColumn(),
+            MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[more]}"), TimeElapsedColumn(),
             console=self._console, transient=True, auto_refresh=False,
         )  # fmt: skip
         self._task = self._progress.add_task("", total=None, more="")
@@ -274,13 +294,25 @@ def _more(progress: Progress) -> str:
 
 
 def _what_next(summary: Summary) -> str:
+    if not (summary.left or summary.interrupted or summary.gave_up):
+        return ""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
-        return "Look at what failed, then start the same line again."
-    return "Start the same line again."
+        return " Look at what failed, then start the same line again."
+    return " Start the same line again."
 
 
 def _busy(summary: Summary) -> int:
     return min(100, round(100 * summary.busy_seconds / max(summary.slots * summary.seconds, 1e-6)))
+
+
+def _changes(added: Added) -> str:
+    lines = "1 line is new" if added.new == 1 else f"{added.new} lines are new"
+    return f"{lines}, {added.dropped} dropped" if added.dropped else lines
+
+
+def _as_word(path: str) -> str:
+    """A path as the word that names it on a command line."""
+    return shlex.quote(f"./{path}" if path in VERBS or path.startswith("-") else path)
 
 
 def _tasks(count: int) -> str:

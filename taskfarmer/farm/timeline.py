@@ -2,11 +2,13 @@
 
     [
     {"ph":"M","name":"process_name","pid":7,"tid":0,"args":{"name":"n1 (farmer 4711)"}},
-    {"ph":"X","cat":"task","name":"3 ./sim 3","pid":7,"tid":1,"ts":1795240539468480,"dur":2170,"args":{...}}
+    {"ph":"X","cat":"finished","name":"3 ./sim 3","pid":7,"tid":1,"ts":1795240539468480,"dur":2170,"args":{...}}
+    {"ph":"X","cat":"failed","name":"4 exit 1: ./sim 4","pid":7,"tid":2,"ts":1795240539468593,"dur":1985,"args":{...}}
     ]
 
-`ts` and `dur` are microseconds (epoch); `pid` stands for one farmer, `tid` for one slot: the attempts of a slot never
-overlap, and Perfetto drops events of one thread that do. Source of the format: "Trace Event Format" (Google, 2016).
+An attempt's category is its outcome, and its name says how it ended, unless that was well. `ts` and `dur` are
+microseconds (epoch); `pid` stands for one farmer, `tid` for one slot: the attempts of a slot never overlap, and Perfetto
+drops events of one thread that do. Source of the format: "Trace Event Format" (Google, 2016).
 
 Appended under a lock of its own by overwriting the closing bracket: O(1), and valid JSON after each append. A torn tail is
 repaired by the next writer. No verb and no restart reads it.
@@ -20,10 +22,10 @@ import time
 from json.encoder import encode_basestring_ascii as quote
 from zlib import crc32
 
-from taskfarmer.model import Attempt, Owner
+from taskfarmer.model import Attempt, Outcome, Owner
 from taskfarmer.system import files
 
-_INTERVAL = 2.0
+_INTERVAL = 4.0
 _END = b"\n]\n"
 _LOOK_BACK = 1 << 16
 _NAME_LIMIT = 120
@@ -48,9 +50,10 @@ class Timeline:
             self._known_slots.add(slot)
             self._events.append(self._meta("thread_name", slot, f"slot {attempt.slot}"))
         claim = attempt.claim
-        name = _short(f"{claim.id} {claim.command}")
+        ended = "" if attempt.outcome is Outcome.FINISHED else f"{attempt.ended()}: "
+        name = _short(f"{claim.id} {ended}{claim.command}")
         self._events.append(
-            f'{{"ph":"X","cat":"task","name":{name},"pid":{self._pid},"tid":{slot},"ts":{attempt.start * 1e6:.0f},'
+            f'{{"ph":"X","cat":"{attempt.outcome.word}","name":{name},"pid":{self._pid},"tid":{slot},"ts":{attempt.start * 1e6:.0f},'
             f'"dur":{attempt.wall * 1e6:.0f},"args":{{"task":{claim.id},"attempt":{claim.attempt},'
             f'"outcome":"{attempt.outcome.word}","status":{attempt.status},"host":{self._host},'
             f'"cpu_s":{attempt.cpu:.3f},"peak_KiB":{attempt.memory}}}}}'
@@ -66,7 +69,7 @@ class Timeline:
         return f'{{"ph":"M","name":"{kind}","pid":{self._pid},"tid":{tid},"args":{{"name":{_short(name)}}}}}'
 
     def flush_if_due(self) -> None:
-        """Append what was collected, every two seconds."""
+        """Append what was collected, every few seconds."""
         if time.monotonic() - self._flushed_at >= _INTERVAL:
             self.flush()
 

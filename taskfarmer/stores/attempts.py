@@ -21,6 +21,10 @@ class Attempts:
         self._total = bytearray()
         self._read_to = 0
 
+    def is_behind(self, size: int) -> bool:
+        """Whether a file of that size holds something that was not read yet."""
+        return size != self._read_to
+
     def catch_up(self, fd: int, size: int) -> None:
         """Read what was appended since the last time."""
         if size < self._read_to:

@@ -10,7 +10,7 @@ It exists only during an exchange and is created with O_EXCL, so that it exclude
     rename toprocess.new toprocess
     remove running/n1.99.77.0f0f0f/claims
     shrink toprocess 4000 3800
-    note sizes 77
+    note sizes 76 77
     <77 bytes>
     end 5f3759df                                           CRC-32 of everything before this line, hex
 
@@ -70,6 +70,8 @@ class Journal:
         self._shared = shared
         self._path = os.path.join(workdir, "journal")
         self._owner = owner
+        # Kept open: a folder has no content that could be stale, and each exchange syncs it.
+        self._folder = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: dict[str, int] = {}
         self._operations: list[Operation] = []
         self._fd = -1
@@ -109,10 +111,18 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def file(self, name: str) -> int:
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._folder)
+
+    def file(self, name: str, create: bool = True) -> int:
         """A file of the workdir, opened once per exchange, after the lock was taken."""
         if name not in self._open:
-            self._open[name] = files.open_or_create(os.path.join(self._workdir, name), self._shared)
+            path = os.path.join(self._workdir, name)
+            if create:
+                self._open[name] = files.open_or_create(path, self._shared)
+            else:
+                self._open[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return self._open[name]
 
     # Writing down
@@ -140,9 +150,9 @@ class Journal:
         """FILE goes."""
         self._operations.append(Operation(Kind.REMOVE, name))
 
-    def note(self, name: str, data: bytes) -> None:
-        """FILE is this, but nobody depends on it: it is not synced."""
-        self._operations.append(Operation(Kind.NOTE, name, 0, len(data), data))
+    def note(self, name: str, before: int, data: bytes) -> None:
+        """FILE, of `before` bytes, is this, but nobody depends on it: it is not synced."""
+        self._operations.append(Operation(Kind.NOTE, name, before, len(data), data))
 
     @property
     def is_empty(self) -> bool:
@@ -173,7 +183,7 @@ class Journal:
         record = self._record()
         files.write_all(self._fd, record, 0)
         os.fsync(self._fd)
-        files.sync_folder(self._workdir)
+        os.fsync(self._folder)
 
     def _take_back(self, error: OSError) -> None:
         """After trouble: as if nothing had happened if that can be had, else the record stays to be done later."""
@@ -184,7 +194,7 @@ class Journal:
             for operation in self._operations:
                 self._restore(operation)
             os.unlink(self._path)
-            files.sync_folder(self._workdir)  # or a power cut brings back what we have just taken back
+            os.fsync(self._folder)  # or a power cut brings back what we have just taken back
         except OSError:
             raise Pending(f"{why}; what was begun is written down and will be done when it can be") from error
         raise DiskError(why) from error
@@ -231,7 +241,8 @@ class Journal:
             self._forget(name)
         elif kind is Kind.NOTE:
             files.write_all(self.file(name), operation.data, 0)
-            os.ftruncate(self.file(name), operation.after)
+            if operation.after < operation.before:
+                os.ftruncate(self.file(name), operation.after)
         else:
             self._resize(operation, self.file(name))
 

@@ -61,8 +61,9 @@ class Workdir:
         self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds)
 
     def close(self) -> None:
-        """Let go of the lock file."""
+        """Let go of the lock file and the folder."""
         self._lock.close()
+        self.journal.close()
 
     @contextmanager
     def section(self, farm_age: float = 0.0) -> Iterator[Section]:
@@ -230,7 +231,7 @@ class Section:
     def forget_sizes(self) -> None:
         """Let the next section find that the files want looking at."""
         self._sizes = None
-        self.journal.note("sizes", b"")
+        self.journal.note("sizes", len(self._sizes_text), b"")
 
     def last_lines(self, name: str, count: int) -> list[bytes]:
         """The last lines of a state file."""
@@ -325,7 +326,7 @@ class Section:
             return
         self.is_done = True
         if self._sizes is not None and (text := format_sizes(self._sizes)) != self._sizes_text:
-            self.journal.note("sizes", text)
+            self.journal.note("sizes", len(self._sizes_text), text)
         if self.journal.is_empty:
             self.journal.abandon()
         else:

@@ -10,8 +10,10 @@ arrow is one exchange (stores/section.py, stores/journal.py), so each id stands 
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
+from functools import partial
 from typing import Callable, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import Fenced
@@ -92,10 +94,10 @@ class TextStore:
         """Settle these attempts, then claim up to `want` tasks. See TaskSource."""
         plan = _Plan()
         try:
-            with self._section(self._files_to_touch(settled), _FARM_AGE) as section:
+            with self._section(partial(self._files_to_touch, settled), _FARM_AGE) as section:
                 before = self._collect_pending()
                 self._check_not_fenced(section)
-                self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
+                self._read_attempts(section)
                 self._settle(section, settled, plan)
                 paused = section.farm.get("paused")
                 if want and not plan.gives_back and not paused:
@@ -161,8 +163,18 @@ class TextStore:
         for name, of_this_state in lines.items():
             section.append(name, of_this_state)
 
-    def _files_to_touch(self, settled: Sequence[Attempt]) -> set[str]:
-        return {"toprocess", "later", "attempts", *(attempt.outcome.state.value for attempt in settled)}
+    def _files_to_touch(self, settled: Sequence[Attempt], section: Section) -> set[str]:
+        names = {"toprocess", *(attempt.outcome.state.value for attempt in settled)}
+        if section.sizes["toprocess"].lines == 0 or (self._retries and State.FAILED.value in names):
+            names.add("later")
+        if self._attempts.is_behind(section.sizes["attempts"].bytes) or len(names) > 2:
+            names.add("attempts")
+        return names
+
+    def _read_attempts(self, section: Section) -> None:
+        size = section.sizes["attempts"].bytes
+        if self._attempts.is_behind(size):
+            self._attempts.catch_up(section.journal.file("attempts"), size)
 
     def _place(self, lines: dict[str, list[bytes]], id: int, command: bytes, outcome: Outcome) -> None:
         """Where a task goes after an attempt with this outcome."""
@@ -256,7 +268,13 @@ class TextStore:
         return self.workdir.owner_file(self._owner, "claims")
 
     def _check_not_fenced(self, section: Section) -> None:
-        content = files.read_file(os.path.join(self.workdir.path, self._claims_name))
+        try:
+            # Without O_CREAT: an owner whose folder is being removed must not come back.
+            content = files.read_all(section.journal.file(self._claims_name, create=False))
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            content = None
         if content != self._left_claims:
             raise Fenced(
                 f"{self.workdir.path}: another farmer took over the tasks of {self._owner}: it saw no sign of life of it"
@@ -272,11 +290,14 @@ class TextStore:
                 yield owner, parse_claims(content)
 
     @contextmanager
-    def _section(self, names: Iterable[str], farm_age: float = 0.0) -> Iterator[Section]:
+    def _section(
+        self, names: Iterable[str] | Callable[[Section], Iterable[str]], farm_age: float = 0.0
+    ) -> Iterator[Section]:
         """A section in which these files are as the last exchange left them; what a person edited is put right first."""
         while True:
             with self.workdir.section(farm_age) as section:
-                if self.workdir.farm is None or not section.was_edited(names):
+                to_touch = names(section) if callable(names) else names
+                if self.workdir.farm is None or not section.was_edited(to_touch):
                     yield section
                     return
                 message = repair(section, self._commands, [h for _, held in self._all_claims() for h in held])
@@ -301,7 +322,7 @@ class TextStore:
         with self._section(STATE_FILES) as section:
             claims = files.read_file(os.path.join(folder, "claims"))
             if claims is not None:
-                self._attempts.catch_up(section.journal.file("attempts"), section.sizes["attempts"].bytes)
+                self._read_attempts(section)
                 ends = _ends_in(folder)
                 lines: dict[str, list[bytes]] = {name: [] for name in STATE_FILES}
                 for held in parse_claims(claims):
@@ -336,8 +357,7 @@ class TextStore:
         """Failed tasks, all or those named, go behind the rest, and their tries are counted anew."""
         wanted = None if ids is None else frozenset(ids)
         with self._section(("failed", "later", "attempts")) as section:
-            attempts = section.journal.file("attempts")
-            self._attempts.catch_up(attempts, files.size_of(attempts))
+            self._read_attempts(section)
             return self._move_failed(section, wanted)
 
     def _move_failed(self, section: Section, wanted: frozenset[int] | None) -> int:

@@ -48,6 +48,8 @@ def read_all(fd: int) -> bytes:
     while part := os.pread(fd, BLOCK, offset):
         parts.append(part)
         offset += len(part)
+        if len(part) < BLOCK:
+            break  # only the end of a file reads short
     return b"".join(parts)
 
 
