@@ -39,6 +39,9 @@ class RunOptions(NamedTuple):
     replace: bool = False
     keep_mpi_env: bool = False
     tell_finished: bool = False
+    walltime: float | None = None
+    margin: float = 60.0
+    expect: float | None = None
 
 
 class Start(NamedTuple):
@@ -116,7 +119,10 @@ def _farm(
         owner, folder, workdir.shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
         options.task_timeout, options.grace, options.keep_mpi_env,
     )  # fmt: skip
-    policy = Policy(options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished)
+    policy = Policy(
+        options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
+        None if options.walltime is None else options.walltime - options.margin, options.expect,
+    )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
 
     def marks_of_slot(slot: int) -> list[str]:

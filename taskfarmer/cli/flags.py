@@ -216,10 +216,10 @@ def _unknown(words: list[str], parser: argparse.ArgumentParser, otherwise: str) 
 
     unknown = next((word.partition("=")[0] for word in words if word.startswith("-") and word != "--"), None)
     if unknown is None:
-        close = get_close_matches(otherwise.split("'")[1], VERBS, 1) if "'" in otherwise else []
+        close = get_close_matches(otherwise.split("'")[1], VERBS, 1, 0.75) if "'" in otherwise else []
         return f"{otherwise} {words[0]!r}" + (f"; did you mean {close[0]}?" if close else "")
     flags = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
-    close = get_close_matches(unknown, flags, 1)
+    close = get_close_matches(unknown, flags, 1, 0.75)
     return f"{unknown}: there is no such flag" + (f"; did you mean {close[0]}?" if close else "")
 
 

@@ -38,7 +38,7 @@ def _check(args: Namespace) -> None:
         failed = {task.id for task in api.status(args.farm, args.workdir, sys.maxsize).failed}
         others = sorted(set(args.ids) - failed)
         if others:
-            which = f"task {others[0]} has" if len(others) == 1 else f"tasks {' '.join(map(str, others))} have"
+            which = f"task {others[0]} has" if len(others) == 1 else f"tasks {', '.join(map(str, others))} have"
             raise UsageError(f"{which} not failed; nothing was put back")
 
 

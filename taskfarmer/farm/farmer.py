@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from heapq import heappush, heappushpop
 from typing import Callable, NamedTuple
 
 from taskfarmer.errors import DiskError, Fenced
-from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Progress, Stopping, Summary, Trouble, WorkerLost
+from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Stopping, Summary, Trouble, WorkerLost
 from taskfarmer.farm.pace import Pace
 from taskfarmer.farm.pool import Crew, Heard, Lost
 from taskfarmer.farm.stop import Stop, StopRequest
+from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, State
+from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Recovered, TaskSource
 from taskfarmer.system import process
 from taskfarmer.system.presence import Presence
@@ -26,19 +27,22 @@ from taskfarmer.system.presence import Presence
 _BEAT = 5.0
 _LOOK_FOR_THE_DEAD = 5.0
 _TICK = 0.5
-_SHOWN_SLOWEST = 3
-_MOST_FAILED_IDS = 1000
 _DISK_PATIENCE = 5.0
 
 
 class Policy(NamedTuple):
-    """What the user asked of this farmer. Times in seconds."""
+    """What the user asked of this farmer. Times in seconds.
+
+    `ends_in`: the job ends then, counted from the farmer's start; what `expect` says a task takes must fit before it.
+    """
 
     retries: int = 0
     retry_delay: float = 0.0
     max_failures: int | None = None
     grace: float = 5.0
     tell_finished: bool = False
+    ends_in: float | None = None
+    expect: float | None = None
 
 
 class Farmer:
@@ -66,7 +70,9 @@ class Farmer:
         self._marks_of_slot = marks_of_slot
         self._tell = tell
         now = time.monotonic()
-        self._began = self._beat_at = self._looked_at = now
+        self._beat_at = self._looked_at = now
+        self._ends_at = None if policy.ends_in is None else now + policy.ends_in
+        self._tally = Tally(slots)
         self._pace = Pace(slots, now)
         self._backlog: deque[Claim] = deque()
         self._done: list[Attempt] = []
@@ -74,21 +80,17 @@ class Farmer:
         self._given_at: dict[int, float] = {}
         self._lost_once: set[int] = set()
         self._left: int | None = None
-        self._elsewhere = 0
         self._polled_at = 0.0
         self._stopping: StopRequest | None = None
         self._hurried = False
         self._gave_up: str | None = None
         self._disk_trouble_since: float | None = None
-        self._finished = self._failed = self._interrupted = self._farm_finished = self._farm_failed = 0
-        self._failed_ids: list[int] = []
-        self._busy_seconds = 0.0
-        self._slowest: list[tuple[float, int]] = []
 
     def run(self) -> Summary:
         """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards."""
         self._recover()
         while not self._is_over():
+            self._heed_end_of_job()
             self._heed_stop()
             self._exchange_if_due()
             self._feed()
@@ -100,9 +102,13 @@ class Farmer:
                 self._take(event)
             self._stop.clear_wakeup()
             self._keep_alive()
-            self._tell(self._progress())
+            self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
-        return self._summary()
+        return self._tally.summary(self._left or 0, self._stopping.reason if self._stopping else None, self._gave_up)
+
+    @property
+    def _not_begun(self) -> int:
+        return (self._left or 0) + len(self._backlog) + len(self._delayed)
 
     def _is_over(self) -> bool:
         if self._gave_up is not None and not self._crew.busy_claims():
@@ -126,6 +132,18 @@ class Farmer:
         self._timeline.instant(f"stopping: {request.reason}")
         if not request.drain:
             self._crew.halt(self._policy.grace)
+
+    def _heed_end_of_job(self) -> None:
+        """Start nothing that would not be done before the job ends; be gone by then."""
+        if self._ends_at is None:
+            return
+        seconds = self._ends_at - time.monotonic()
+        expect = self._policy.expect
+        if seconds <= 0:
+            self._stop.ask(StopRequest("the job's time is up"))
+        elif expect is not None and seconds < expect:
+            left, length = format_length(seconds), format_length(expect)
+            self._stop.ask(StopRequest(f"{left} left, tasks take up to {length}", drain=True))
 
     # The store
 
@@ -176,8 +194,7 @@ class Farmer:
         self._crew.all_is_settled()
         self._backlog.extend(result.claims)
         self._left = result.left
-        self._farm_finished, self._farm_failed = result.finished, result.failed
-        self._elsewhere = result.running_elsewhere
+        self._tally.see_farm(result)
         if result.paused and not result.claims:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
@@ -206,6 +223,7 @@ class Farmer:
     def _recover(self) -> None:
         for found in self._store.recover():
             self._say_recovered(found)
+        self._pace.others = self._store.others
 
     def _say_recovered(self, found: Recovered) -> None:
         if found.settled or found.requeued or found.killed:
@@ -275,38 +293,23 @@ class Farmer:
 
     def _note(self, attempt: Attempt) -> None:
         """One attempt has ended: count it, show it, and keep it to be settled."""
-        self._busy_seconds += attempt.wall
+        again = attempt.outcome is not Outcome.FINISHED and self._will_be_tried_again(attempt)
+        self._tally.count(attempt, again)
         self._timeline.attempt(attempt)
         if attempt.outcome is Outcome.FINISHED:
-            self._finished += 1
-            self._remember_slow(attempt)
-            self._done.append(attempt)
             if self._policy.tell_finished:
-                self._tell(Ended(attempt, False))
-        else:
-            self._note_unfinished(attempt)
-
-    def _note_unfinished(self, attempt: Attempt) -> None:
-        again = self._will_be_tried_again(attempt)
-        if attempt.outcome is Outcome.INTERRUPTED:
-            self._interrupted += 1
-        else:
+                self._tell(Ended(attempt, again))
+        elif attempt.outcome is not Outcome.INTERRUPTED:
             self._tell(Ended(attempt, again))
-        if attempt.outcome.state is State.FAILED:
-            self._remember_slow(attempt)
-            if not again:
-                self._count_failed(attempt.claim.id)
+            self._heed_max_failures()
         if again and self._policy.retry_delay:
             self._delayed.append((time.monotonic() + self._policy.retry_delay, attempt))
         else:
             self._done.append(attempt)
 
-    def _count_failed(self, id: int) -> None:
-        self._failed += 1
-        if len(self._failed_ids) < _MOST_FAILED_IDS:
-            self._failed_ids.append(id)
+    def _heed_max_failures(self) -> None:
         limit = self._policy.max_failures
-        if limit is not None and self._failed >= limit:
+        if limit is not None and self._tally.failed >= limit:
             self._stop.ask(StopRequest(f"--max-failures {limit}", drain=True))
 
     def _will_be_tried_again(self, attempt: Attempt) -> bool:
@@ -315,17 +318,13 @@ class Farmer:
         )
 
     def _release_delayed(self, now: float) -> None:
-        if self._delayed:
-            ready = [a for at, a in self._delayed if at <= now or self._stopping is not None]
-            self._delayed = [(at, a) for at, a in self._delayed if not (at <= now or self._stopping is not None)]
-            self._done += ready
-
-    def _remember_slow(self, attempt: Attempt) -> None:
-        entry = (attempt.wall, attempt.claim.id)
-        if len(self._slowest) < _SHOWN_SLOWEST:
-            heappush(self._slowest, entry)
-        else:
-            heappushpop(self._slowest, entry)
+        """Failed attempts whose pause is over are settled, so that their tasks can be tried again."""
+        waiting, self._delayed = self._delayed, []
+        for at, attempt in waiting:
+            if at <= now or self._stopping is not None:
+                self._done.append(attempt)
+            else:
+                self._delayed.append((at, attempt))
 
     # Time
 
@@ -348,30 +347,3 @@ class Farmer:
         if now - self._looked_at >= _LOOK_FOR_THE_DEAD and not self._stopping:
             self._looked_at = now
             self._recover()
-
-    # Telling
-
-    def _progress(self) -> Progress:
-        now = time.monotonic()
-        left = (self._left or 0) + len(self._backlog) + len(self._delayed)
-        return Progress(
-            self._finished, self._failed, self._crew.busy_claims(), left, now - self._began, self._busy_seconds
-        )
-
-    def _summary(self) -> Summary:
-        return Summary(
-            self._finished,
-            self._failed,
-            self._farm_finished,
-            self._farm_failed,
-            sorted(self._failed_ids),
-            self._interrupted,
-            self._left or 0,
-            self._elsewhere,
-            time.monotonic() - self._began,
-            self._busy_seconds,
-            self._slots,
-            [(id, wall) for wall, id in sorted(self._slowest, reverse=True)],
-            self._stopping.reason if self._stopping else None,
-            self._gave_up,
-        )

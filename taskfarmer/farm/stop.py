@@ -74,8 +74,9 @@ class Stop:
             pass  # empty, as wanted
 
     def ask(self, request: StopRequest) -> None:
-        """Stop for a reason of the farm's own. The first one counts."""
-        self._own = self._own or request
+        """Stop for a reason of the farm's own. The first one counts, but one that ends what runs overrides a drain."""
+        if self._own is None or (self._own.drain and not request.drain):
+            self._own = request
 
     @property
     def request(self) -> StopRequest | None:

@@ -37,3 +37,10 @@ def format_time(seconds: float) -> str:
     """`0:00:03`, `26:00:00`"""
     whole = int(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def format_length(seconds: float) -> str:
+    """`40 s`, `4 min`, `1.5 h`"""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

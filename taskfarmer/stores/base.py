@@ -47,7 +47,9 @@ class Added(NamedTuple):
 
 
 class TaskSource(Protocol):
-    """All that a farmer may know of a store."""
+    """All that a farmer may know of a store. `others`: how many other owners lived when `recover` last looked."""
+
+    others: int
 
     def exchange(self, settled: Sequence[Attempt], want: int) -> Exchange:
         """Settle these attempts, then claim up to `want` tasks, wholly or not at all.

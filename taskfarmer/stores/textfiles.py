@@ -58,6 +58,7 @@ class TextStore:
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.workdir = workdir
+        self.others = 0
         self._owner = workdir.owner
         self._retries = retries
         self._commands: Callable[[], Iterable[str]] | None = None
@@ -309,8 +310,13 @@ class TextStore:
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners of this host; what they left running is ended first."""
         recovered = []
+        self.others = 0
         for owner in self.workdir.owners():
-            if owner != self._owner and not self.workdir.lives(owner):
+            if owner == self._owner:
+                continue
+            if self.workdir.lives(owner):
+                self.others += 1
+            else:
                 # Before the lock: killing and waiting is no file work.
                 killed = process.kill_marked(f"{process.OWNER_VARIABLE}={owner}")
                 recovered.append(self._take_over(owner, killed))
