@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
-from taskfarmer.errors import UsageError
+from taskfarmer.errors import DiskError, UsageError
 from taskfarmer.farm.notices import Notice, Summary, Trouble
 from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.section import Workdir
 from taskfarmer.stores.textfiles import TextStore
-from taskfarmer.system import process, resources
+from taskfarmer.system import files, process, resources
 
 DEFAULT_SLOTS = 8
 
@@ -93,6 +93,12 @@ def run(
         )  # fmt: skip
         on_start(start)
         return _farm(store, workdir, owner, slots, runner, options, tell)
+    except OSError as error:
+        if error.errno not in files.DISK_TROUBLE:
+            raise
+        raise DiskError(
+            f"{error.filename or workdir_path}: {error.strerror}. Nothing is lost; start the same line again"
+        ) from error
     finally:
         store.close()
 

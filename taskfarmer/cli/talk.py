@@ -100,10 +100,7 @@ class Talk:
         elif isinstance(notice, Stopping):
             self._stopping(notice)
         elif isinstance(notice, OwnerLost):
-            self._say(
-                f"{notice.owner.host} (pid {notice.owner.pid}) is gone: of its tasks, {notice.settled} had ended, "
-                f"{notice.requeued} {'is' if notice.requeued == 1 else 'are'} back; no retry counted"
-            )
+            self._say(f"{notice.owner.host} (pid {notice.owner.pid}) is gone: {_recovered(notice)}")
         elif isinstance(notice, WorkerLost):
             self._say(f"{self._host}: worker {notice.pid} of slot {notice.slot} was killed; a new one takes its place")
         elif isinstance(notice, Trouble):
@@ -114,6 +111,9 @@ class Talk:
         claim = attempt.claim
         if attempt.outcome is Outcome.FINISHED:
             self._say(f"finished  task {claim.id}  after {_seconds(attempt.wall)}  {printable(claim.command, 80)}")
+            return
+        if attempt.outcome is Outcome.WORKER_LOST:
+            self._say(f"lost  task {claim.id}  with its worker  after {_seconds(attempt.wall)}  (will be tried again)")
             return
         self._failures += 1
         if self._failures > _IN_FULL + _IN_A_LINE:
@@ -306,8 +306,18 @@ def _busy(summary: Summary) -> int:
 
 
 def _changes(added: Added) -> str:
-    lines = "1 line is new" if added.new == 1 else f"{added.new} lines are new"
-    return f"{lines}, {added.dropped} dropped" if added.dropped else lines
+    parts = [(added.new, "new"), (added.dropped, "dropped")]
+    return ", ".join(f"{count} {'line' if count == 1 else 'lines'} {what}" for count, what in parts if count)
+
+
+def _recovered(notice: OwnerLost) -> str:
+    parts = []
+    if notice.settled:
+        parts.append(f"{_tasks(notice.settled)} had ended")
+    if notice.requeued:
+        is_or_are = "is" if notice.requeued == 1 else "are"
+        parts.append(f"{_tasks(notice.requeued)} {is_or_are} back, no retry counted")
+    return "; ".join(parts) or "what it had left running was ended"
 
 
 def _as_word(path: str) -> str:

@@ -215,6 +215,7 @@ class Farmer:
 
     def _give_up(self, message: str) -> None:
         self._gave_up = message
+        self._left = (self._left or 0) + len(self._backlog)  # still ours; whoever recovers us puts them back
         self._backlog.clear()
         self._tell(Trouble(message))
         self._stop.ask(StopRequest(message))

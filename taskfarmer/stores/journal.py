@@ -94,7 +94,11 @@ class Journal:
                 if not self._clear_the_way():
                     return False
                 continue
-            files.write_all(self._fd, self._title(), 0)
+            try:
+                files.write_all(self._fd, self._title(), 0)
+            except OSError:
+                os.unlink(self._path)
+                raise
             return True
 
     def abandon(self) -> None:

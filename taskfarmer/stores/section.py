@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Callable, Iterable, Iterator
 
-from taskfarmer.errors import LockError, StateError, UsageError
+from taskfarmer.errors import DiskError, LockError, StateError, UsageError
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.journal import Journal
@@ -71,18 +71,23 @@ class Workdir:
 
         `farm_age`: how many seconds old the content of `farm.json` may be.
         """
-        self._enter(farm_age)
-        section = Section(self)
         try:
+            self._enter(farm_age)
+            section = Section(self)
             try:
-                yield section
-            except BaseException:
-                if not section.is_done:
-                    self.journal.abandon()
+                try:
+                    yield section
+                except BaseException:
+                    if not section.is_done:
+                        self.journal.abandon()
+                    raise
+                section.commit()
+            finally:
+                self._leave()
+        except OSError as error:
+            if error.errno not in files.DISK_TROUBLE:
                 raise
-            section.commit()
-        finally:
-            self._leave()
+            raise DiskError(f"{self.path}: {error.strerror}") from error
 
     def _enter(self, farm_age: float) -> None:
         while True:
