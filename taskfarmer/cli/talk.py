@@ -264,18 +264,18 @@ class Bar:
 
 def _slots(start: Start) -> str:
     usable, machine, slots = start.usable_cores, start.machine_cores, start.slots
-    allowed = f"this job may use {usable} of {machine} cores" if usable < machine else f"{usable} cores are free to use"
-    if usable == 1:
-        allowed = allowed.replace("1 cores are", "1 core is")
-    if start.asked_slots is None:
-        text = f"{slots} slots (default); {allowed}"
-        if usable > DEFAULT_SLOTS:
-            text += ", -n alone uses all of them"
-    elif start.asked_slots == 0:
-        text = f"{slots} slots, one for each core this job may use (of {machine})"
+    count = "1 slot" if slots == 1 else f"{slots} slots"
+    if start.asked_slots == 0:
+        cores = "for the only core" if slots == 1 else "one for each core"
+        return f"{count}, {cores}" + (f" this job may use (of {machine})" if usable < machine else "")
+    if usable < machine:
+        allowed = f"this job may use {usable} of {machine} cores"
     else:
-        text = f"{slots} slots; {allowed}" if slots != 1 else f"1 slot; {allowed}"
-    return text + (", so they share them" if slots > usable else "")
+        allowed = "1 core is free to use" if usable == 1 else f"{usable} cores are free to use"
+    text = f"{count} (default); {allowed}" if start.asked_slots is None else f"{count}; {allowed}"
+    if slots > usable:
+        return f"{text}, so they share {'it' if usable == 1 else 'them'}"
+    return f"{text}, -n alone uses all of them" if start.asked_slots is None and usable > DEFAULT_SLOTS else text
 
 
 def _how_far(progress: Progress) -> str:

@@ -3,22 +3,24 @@
     ID COUNTED TOTAL
 
 The last line of an id wins. COUNTED tries used up one of `--retries`; TOTAL also counts those that were stopped or lost.
-Appended in exchanges; a farmer reads on from where it was. In memory two bytes per id, however often a task went back.
+Appended in exchanges; a farmer reads on from where it was. In memory four bytes per id, however often a task went back.
 """
 
 from __future__ import annotations
 
 import os
+from array import array
 
-_MOST = 255
+#: Counts beyond this are not told apart; more `--retries` than this are not accepted.
+MOST = 65_000
 
 
 class Attempts:
     """The counts of one farm, as far as one process has read them."""
 
     def __init__(self) -> None:
-        self._counted = bytearray()
-        self._total = bytearray()
+        self._counted = array("H")
+        self._total = array("H")
         self._read_to = 0
 
     def is_behind(self, size: int) -> bool:
@@ -50,12 +52,12 @@ class Attempts:
 
     def line(self, id: int, counted: int, total: int) -> bytes:
         """The line that says so. It counts once it was read back."""
-        return b"%d %d %d\n" % (id, min(counted, _MOST), min(total, _MOST))
+        return b"%d %d %d\n" % (id, min(counted, MOST), min(total, MOST))
 
     def _set(self, id: int, counted: int, total: int) -> None:
         if id >= len(self._total):
-            more = bytes(max(1024, id + 1 - len(self._total)))
-            self._counted += more
-            self._total += more
-        self._counted[id] = min(counted, _MOST)
-        self._total[id] = min(total, _MOST)
+            more = bytes(2 * max(1024, id + 1 - len(self._total)))
+            self._counted.frombytes(more)
+            self._total.frombytes(more)
+        self._counted[id] = min(counted, MOST)
+        self._total[id] = min(total, MOST)

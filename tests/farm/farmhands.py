@@ -53,7 +53,7 @@ def kill(pids: list[int], number: int = signal.SIGKILL) -> None:
             pass
 
 
-def ended(farmer: subprocess.Popen[str], timeout: float = 30) -> tuple[int, str]:
+def ended(farmer: subprocess.Popen[str], timeout: float = 20) -> tuple[int, str]:
     """Wait for a farmer; its exit status and what it said."""
     said, _ = farmer.communicate(timeout=timeout)
     return farmer.returncode, said
@@ -61,8 +61,13 @@ def ended(farmer: subprocess.Popen[str], timeout: float = 30) -> tuple[int, str]
 
 def assert_nothing_runs_in(folder: Path) -> None:
     """No process that was started in this folder is left."""
-    left = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_in(folder) if os.path.exists(f"/proc/{pid}")}
-    assert left == {}
+    left = []
+    for pid in processes_in(folder):
+        try:
+            left.append((pid, Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")))
+        except OSError:
+            continue  # it has just ended
+    assert left == [], f"left running: {left}"
 
 
 def all_exist(farm: Farm, *names: str) -> bool:

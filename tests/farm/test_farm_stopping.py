@@ -40,21 +40,19 @@ sleep 600
 sleep 600
 """
 HARD = ["plain", "nohup", "double", "stubborn"]
-#: Processes of the four that block: shells and sleeps.
-BLOCKING = 4 + 4 + 1 + 2
 
 
 def blocking_farm(farm: Farm) -> Farm:
-    """Five slots: a task that has ended and left a daemon, four that block; three more wait."""
+    """Four slots: a task that has ended and left two daemons, four that block; three more wait."""
     (farm.folder / "block.sh").write_text(BLOCK)
-    leave = "if [ ! -e go ]; then setsid sleep 603 & fi; touch started_0"
+    leave = "if [ ! -e go ]; then setsid sleep 603 & setsid sleep 603 & fi; touch started_0"
     return farm.write(leave, *(f"sh block.sh {how}" for how in HARD), "true", "true", "echo done")
 
 
 def start_blocking(farm: Farm, *flags: str) -> subprocess.Popen[str]:
     farmer = blocking_farm(farm).start("-n", "4", *flags, start_new_session=True)
     wait_for(farm, *(f"started_{id}" for id in range(5)))
-    wait_until(lambda: len(processes_in(farm.folder, "sleep 60")) == 4 + 1 + 2 + 1, what="sleeps")
+    wait_until(lambda: len(processes_in(farm.folder, "sleep 60")) == 4 + 1 + 2 + 2, what="sleeps")
     return farmer
 
 
@@ -129,14 +127,16 @@ def test_a_task_gets_its_grace(farm: Farm) -> None:
     wait_for(farm, "started_0")
     farmer.terminate()
     assert ended(farmer)[0] == 75
-    assert farm.log(0) == "tidied\n"
+    assert farm.log(0).endswith("tidied\n")
     assert farm.waiting() == [0, 1]
 
 
 def test_claims_go_back_in_the_order_of_the_list(farm: Farm) -> None:
     """The ones that run end in another order than they were started in."""
-    (farm.folder / "slow.sh").write_text("trap 'sleep $1; exit 0' TERM; touch started_$PROC_NUMBER; while :; do sleep 0.02; done")
-    delays = ["0.9", "0.6", "0.3", "0"]
+    (farm.folder / "slow.sh").write_text(
+        "trap 'sleep $1; exit 0' TERM; touch started_$PROC_NUMBER; while :; do sleep 0.02; done"
+    )
+    delays = ["0.3", "0.9", "0", "0.6"]
     farm.write(*(f"sh slow.sh {delay}" for delay in delays), *["sleep 0.01"] * 30)
     farmer = farm.start("-n", "4")
     wait_for(farm, *(f"started_{id}" for id in range(4)))
@@ -155,6 +155,17 @@ def test_unstarted_claims_of_short_tasks_go_back_in_order(farm: Farm) -> None:
     assert farm.waiting() == sorted(farm.waiting())
 
 
+def test_what_ended_tasks_left_running_in_an_idle_slot_ends_with_a_stop(farm: Farm) -> None:
+    leave = "setsid sleep 603 & setsid sleep 603 & (setsid sleep 603 &)"
+    farmer = farm.write(leave, "until [ -e go ]; do sleep 0.05; done").start("-n", "2")
+    wait_until(lambda: farm.ids("finished") == [0] and len(processes_in(farm.folder, "sleep 603")) == 3, what="daemons")
+    farmer.terminate()
+    status, said = ended(farmer)
+    assert status == 75, said
+    assert_nothing_runs_in(farm.folder)
+    farm.assert_each_task_stands_once(2)
+
+
 def test_a_stop_while_nothing_runs_leaves_at_once(farm: Farm) -> None:
     """The one task left waits for its second try."""
     farmer = farm.write("touch tried; false").start("--retries", "1", "--retry-delay", "1h")
@@ -165,6 +176,15 @@ def test_a_stop_while_nothing_runs_leaves_at_once(farm: Farm) -> None:
     assert status == 75, said
     farm.assert_each_task_stands_once(1)
     assert farm.waiting() == [0]
+
+
+def test_a_stop_before_the_first_claim_says_that_work_is_left(farm: Farm) -> None:
+    """The farmer is told to stop while it has the list but nothing else."""
+    farmer = farm.write(*["true"] * 9).start("-n", "2", "--timeout", "0.000001")
+    status, said = ended(farmer)
+    assert status == 75, said
+    assert "9 left" in said
+    farm.assert_each_task_stands_once(9)
 
 
 SEED = random.randrange(1 << 32)

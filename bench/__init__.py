@@ -1,0 +1,1 @@
+"""The program beside its peers: `python -m bench`. See README.md."""

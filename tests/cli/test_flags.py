@@ -1,0 +1,368 @@
+"""A walk through every flag: each has a test that fails when the flag is ignored."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import stat
+import subprocess
+import sys
+from typing import Callable
+
+import pytest
+from scenes import PROGRAM, left_behind
+
+from taskfarmer.system.resources import usable_cores
+
+pytestmark = pytest.mark.quick
+
+WALKED: dict[str, set[str]] = {"run": set(), "status": set(), "retry": set()}
+MEETING = "touch here.$PROC_NUMBER; until [ $(ls here.* | wc -l) = 3 ]; do sleep 0.05; done"
+
+
+def walks(verb: str, *flags: str) -> Callable[[Callable], Callable]:
+    """Say which flags a test is about."""
+    WALKED[verb].update(flags)
+    return lambda test: test
+
+
+# What runs
+
+
+@walks("run", "-n", "--proc")
+@pytest.mark.parametrize("flag", [["-n", "3"], ["--proc", "3"], ["--proc=3"], ["-n3"]], ids=" ".join)
+def test_as_many_tasks_as_asked_for_run_at_a_time(farm, flag: list[str]) -> None:
+    done = farm.write(MEETING, MEETING, MEETING).run(*flag, "--timeout", "30", check=0)
+    assert ": 3 slots; " in done.stdout
+
+
+@walks("run", "-n", "--proc")
+def test_one_task_at_a_time_means_one(farm) -> None:
+    farm.write(*["mkdir alone && sleep 0.05 && rmdir alone"] * 5).run("-n", "1", check=0)
+
+
+@walks("run", "-n", "--proc")
+@pytest.mark.parametrize("flag", ["-n", "--proc"])
+def test_without_a_number_every_core_is_used_and_the_list_stays_the_list(farm, flag: str) -> None:
+    done = farm.write("true").run(flag, check=0)
+    assert f": {usable_cores()} slot" in done.stdout
+    assert "8 slots" not in done.stdout or usable_cores() == 8
+    assert "for the only core" in done.stdout or "one for each core" in done.stdout
+
+
+def test_eight_tasks_at_a_time_is_the_default(farm) -> None:
+    assert ": 8 slots (default); " in farm.write("true").run(check=0).stdout
+
+
+@walks("run", "-w", "--workdir")
+@pytest.mark.parametrize("flag", ["-w", "--workdir", "--work"])
+def test_the_workdir_is_where_it_was_asked_for(farm, flag: str) -> None:
+    farm.write("echo hello").run(flag, "deep/elsewhere", check=0)
+    assert (farm.folder / "deep/elsewhere/logs/log_0").read_text() == "hello\n"
+    assert not farm.workdir.exists()
+
+
+@walks("run", "-r", "--runner")
+@pytest.mark.parametrize("flag", ["-r", "--runner", "--run"])
+def test_the_runner_is_looked_up_by_its_name(farm, flag: str) -> None:
+    farm.write("true").run(flag, "default", check=0)
+    assert "--runner other: there is no such runner definition; known: default" in farm.run(flag, "other").stderr
+
+
+@walks("run", "-t", "--tasklist")
+@pytest.mark.parametrize("flag", ["-t", "--tasklist", "--task"])
+def test_the_tasklist_handler_is_looked_up_by_its_name(farm, flag: str) -> None:
+    farm.write("true").run(flag, "default", check=0)
+    assert "--tasklist other: there is no such tasklist definition; known: default" in farm.run(flag, "other").stderr
+
+
+@walks("run", "--shell")
+def test_the_shell_is_always_there_never_or_where_it_is_needed(farm) -> None:
+    def seen(mode: str, command: str) -> str:
+        farm.write(command).run("--shell", mode, "-w", mode, check=0, env=plain)
+        return (farm.folder / mode / "logs" / "log_0").read_text()
+
+    plain = {name: value for name, value in os.environ.items() if name != "SHLVL"}
+    assert "SHLVL=" not in seen("auto", "env")
+    assert "SHLVL=" in seen("always", "env")
+    assert seen("never", "echo $HOME 'a  b'") == "$HOME a  b\n"
+
+
+@walks("run", "--keep-mpi-env")
+def test_the_farmers_own_mpi_rank_reaches_tasks_only_if_asked_for(farm) -> None:
+    farm.write("echo rank=$PMI_RANK").run(check=0, env={**os.environ, "PMI_RANK": "3"})
+    assert farm.log(0) == "rank=\n"
+    farm.run("--keep-mpi-env", "--replace", check=0, env={**os.environ, "PMI_RANK": "3"})
+    assert farm.log(0) == "rank=3\n"
+
+
+@walks("run", "--dry-run")
+def test_a_dry_run_says_what_would_be_started_and_touches_nothing(farm) -> None:
+    before = left_behind(farm.write("touch it", "echo $HOME").folder)
+    assert farm.run("--dry-run", check=0).stdout == "0 touch it\n1 bash -c 'echo $HOME'\n"
+    assert left_behind(farm.folder) == before
+
+
+# When it ends
+
+
+@walks("run", "--timeout")
+@pytest.mark.parametrize("flag", ["--timeout", "--time"])
+def test_the_farmer_stops_when_its_time_is_up(farm, flag: str) -> None:
+    done = farm.write("sleep 60", "true").run("-n", "1", flag, "0.3", check=75)
+    assert "stopping (--timeout 0.3)" in done.stdout
+    assert farm.waiting() == [0, 1]
+
+
+def test_a_timeout_of_0_means_none_as_it_always_did(farm) -> None:
+    farm.write("sleep 0.3").run("--timeout", "0", check=0)
+
+
+@walks("run", "--task-timeout")
+def test_a_task_that_takes_too_long_fails(farm) -> None:
+    done = farm.write("sleep 60", "true").run("--task-timeout", "0.3", check=1)
+    assert "failed  task 0  timed out" in done.stdout
+    assert (farm.ids("failed"), farm.ids("finished")) == ([0], [1])
+
+
+@walks("run", "--grace")
+@pytest.mark.parametrize(("grace", "got_ready"), [("30s", True), ("0.1", False)])
+def test_a_task_has_the_grace_it_was_given_to_get_ready(farm, grace: str, got_ready: bool) -> None:
+    farm.write("trap 'sleep 1; touch ready; exit 1' TERM; while :; do sleep 0.05; done")
+    farm.run("--task-timeout", "0.5", "--grace", grace, check=1)
+    assert (farm.folder / "ready").exists() is got_ready
+
+
+@walks("run", "--retries")
+def test_a_failing_task_is_tried_as_often_as_asked_for(farm) -> None:
+    farm.write("echo x >> tries; false").run("--retries", "2", check=1)
+    assert (farm.folder / "tries").read_text() == "x\n" * 3
+
+
+@walks("run", "--retry-delay")
+def test_the_next_try_comes_after_the_delay(farm) -> None:
+    farm.write("date +%s.%N >> tries; false").run("--retries", "1", "--retry-delay", "1s", check=1)
+    first, second = map(float, (farm.folder / "tries").read_text().split())
+    assert second - first >= 0.95
+
+
+@walks("run", "--max-failures")
+def test_after_so_many_failures_nothing_more_is_started(farm) -> None:
+    farm.write("false", "true", "false", *["sleep 0.2"] * 20).run("-n", "1", "--max-failures", "2", check=1)
+    assert farm.ids("failed") == [0, 2]
+    assert farm.waiting()
+
+
+# What is kept
+
+
+@walks("run", "--logs")
+@pytest.mark.parametrize(("which", "kept"), [("all", ["log_0", "log_1"]), ("failed", ["log_1"]), ("none", [])])
+def test_the_logs_asked_for_are_kept(farm, which: str, kept: list[str]) -> None:
+    farm.write("echo good", "echo bad; false").run("--logs", which, check=1)
+    assert sorted(path.name for path in (farm.workdir / "logs").iterdir()) == kept
+
+
+@walks("run", "--log-limit")
+def test_of_a_large_output_head_and_tail_are_kept(farm) -> None:
+    farm.write("seq 100000").run("--log-limit", "1k", check=0)
+    log = farm.log(0)
+    assert len(log) < 1200
+    assert log.startswith("1\n2\n")
+    assert log.endswith("\n99999\n100000\n")
+    assert "bytes left out, --log-limit 1024" in log
+
+
+@walks("run", "--shared")
+def test_a_shared_workdir_can_be_written_by_the_group(farm) -> None:
+    farm.write("true").run("--shared", check=0, umask=0o022)
+    for path in [farm.workdir, farm.workdir / "finished", farm.workdir / "lock", farm.workdir / "farm.json"]:
+        assert path.stat().st_mode & stat.S_IWGRP, path
+
+
+@walks("run", "--replace")
+def test_another_list_replaces_the_old_one_only_if_asked_for(farm) -> None:
+    farm.write("true 1").run(check=0)
+    (farm.folder / "others.txt").write_text("echo new\n")
+    assert farm.call("-w", "tasks.txt_workdir", "others.txt").returncode == 2
+    assert farm.call("-w", "tasks.txt_workdir", "--replace", "others.txt").returncode == 0
+    assert farm.lines("finished") == ["0 echo new"]
+
+
+@walks("run", "--lock")
+@pytest.mark.parametrize("kind", ["flock", "soft"])
+def test_the_farm_is_made_with_the_kind_of_lock_asked_for(farm, kind: str) -> None:
+    farm.write("true", "true").run("--lock", kind, check=0)
+    assert json.loads((farm.workdir / "farm.json").read_text())["lock"]["kind"] == kind
+    assert len(farm.ids("finished")) == 2
+
+
+@walks("run", "--lock-dir")
+def test_the_lock_is_where_it_was_asked_for(farm) -> None:
+    (farm.folder / "locks").mkdir()
+    farm.write("true").run("--lock-dir", "locks", check=0)
+    (lock,) = (farm.folder / "locks").iterdir()
+    assert json.loads((farm.workdir / "farm.json").read_text())["lock"]["path"] == str(lock)
+    assert not (farm.workdir / "lock").exists()
+
+
+# What is said
+
+
+def on_a_terminal(farm, *words: str, term: str = "xterm") -> str:
+    """What is shown on a real terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *words],
+        cwd=farm.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": term, "COLUMNS": "100", "LINES": "24", "LC_ALL": "C.UTF-8"},
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:
+        pass  # EIO: the other end is closed
+    os.close(ours)
+    process.wait(timeout=60)
+    return shown.decode()
+
+
+BAR = "━"
+
+
+@walks("run", "--progress")
+def test_a_terminal_shows_a_bar_and_the_end_takes_it_away(farm) -> None:
+    shown = on_a_terminal(farm.write("sleep 1.5", "false"), "tasks.txt")
+    assert BAR in shown and "1/2" in shown
+    assert "1 finished, 1 failed in " in shown.split(BAR)[-1]
+
+
+@walks("run", "--progress")
+def test_a_terminal_shows_no_bar_if_none_is_wanted(farm) -> None:
+    assert BAR not in on_a_terminal(farm.write("sleep 1.5"), "--progress", "none", "tasks.txt")
+
+
+@walks("run", "--progress")
+def test_a_terminal_that_can_do_nothing_gets_a_bar_only_if_it_is_wanted(farm) -> None:
+    farm.write("sleep 1.5")
+    assert BAR not in on_a_terminal(farm, "tasks.txt", term="dumb")
+    assert "0/1" in on_a_terminal(farm, "--replace", "--progress", "bar", "tasks.txt", term="vt100")
+
+
+def test_a_batch_log_has_no_bar(farm) -> None:
+    assert BAR not in farm.write("sleep 1.5").run(check=0).stdout
+
+
+@walks("run", "-v", "--verbose")
+@pytest.mark.parametrize("flag", [["-v"], ["--verbose"], ["-v", "true"], ["-v", "1"], ["--verbose=yes"]], ids=" ".join)
+def test_what_finishes_is_said_if_wanted_and_the_list_stays_the_list(farm, flag: list[str]) -> None:
+    assert "finished  task 0" in farm.write("true").run(*flag, check=0).stdout
+
+
+@walks("run", "-v", "--verbose")
+@pytest.mark.parametrize("value", ["0", "false", "no"])
+def test_a_verbosity_of_nothing_is_silent_about_what_finishes(farm, value: str) -> None:
+    assert "finished  task" not in farm.write("true").run("-v", value, check=0).stdout
+
+
+@walks("run", "-v", "--verbose")
+def test_a_verbosity_of_2_says_where_everything_is(farm) -> None:
+    assert f"output of task N: {farm.workdir}/logs/log_N" in farm.write("true").run("-v", "2", check=0).stdout
+
+
+def test_a_list_may_have_the_name_of_a_verb(farm) -> None:
+    (farm.folder / "run").write_text("echo it was a list\n")
+    assert farm.call("./run").returncode == 0
+    assert farm.call("run", "./run").returncode == 0
+    assert farm.call("./run", "-n").returncode == 0
+
+
+@walks("run", "--version")
+@walks("status", "--version")
+@walks("retry", "--version")
+@pytest.mark.parametrize("verb", [[], ["run"], ["status"], ["retry"]], ids=" ".join)
+def test_the_version_is_said(farm, verb: list[str]) -> None:
+    done = farm.call(*verb, "--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"pytaskfarmer \d+\.\d+\.\d+\n", done.stdout)
+
+
+@walks("run", "-h", "--help")
+@walks("status", "-h", "--help")
+@walks("retry", "-h", "--help")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("verb", ["run", "status", "retry"])
+def test_help_is_given_and_says_what_the_exit_status_means(farm, verb: str, flag: str) -> None:
+    done = farm.call(verb, flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: pytaskfarmer.py ")
+    assert "exit status: 0 everything finished" in done.stdout
+
+
+# The verbs
+
+
+@walks("status", "-w", "--workdir")
+@walks("retry", "-w", "--workdir")
+def test_a_farm_is_found_in_its_workdir(farm) -> None:
+    farm.write("false").run("-w", "elsewhere", check=1)
+    assert farm.call("status", "tasks.txt").returncode == 2
+    assert "failed: 0" in farm.call("status", "tasks.txt", "-w", "elsewhere").stdout
+    assert "failed: 0" in farm.call("status", "--workdir", "elsewhere", "tasks.txt").stdout
+    assert farm.call("retry", "tasks.txt", "-w", "elsewhere").stdout == "1 failed task is to be run again\n"
+
+
+@walks("status", "--json")
+@walks("retry", "--json")
+def test_programs_get_json(farm) -> None:
+    farm.write("true", "false").run(check=1)
+    assert json.loads(farm.call("status", "--json", "tasks.txt").stdout)["failed_tasks"] == [
+        {"id": 1, "command": "false"}
+    ]
+    assert json.loads(farm.call("retry", "--json", "tasks.txt").stdout) == {"requeued": 1}
+
+
+@walks("retry", "--run")
+def test_a_retry_is_run_if_wanted_with_every_flag_of_run(farm) -> None:
+    farm.write("test -e mended", "true").run(check=1)
+    (farm.folder / "mended").touch()
+    assert farm.call("retry", "tasks.txt").returncode == 0
+    assert farm.waiting() == [0]
+    done = farm.call("retry", "--run", "-v", "-n", "1", "tasks.txt")
+    assert done.returncode == 0
+    assert "finished  task 0" in done.stdout
+    assert ": 1 slot; " in done.stdout
+
+
+def test_a_refused_retry_puts_nothing_back(farm) -> None:
+    farm.write("false", "true").run(check=1)
+    for words in (["1"], ["0", "1"], ["--run", "--bogus"], ["--run", "-n", "0"], ["-n", "2"], ["--run", "--json"]):
+        assert farm.call("retry", "tasks.txt", *words).returncode == 2, words
+        assert farm.ids("failed") == [0], words
+
+
+def test_every_flag_has_its_test(farm) -> None:
+    """What `--help` offers is what this walk has seen; all flags of run go with `retry --run`."""
+    for verb, walked in WALKED.items():
+        lines = re.findall(r"^  (-.*?)(?:  |$)", farm.call(verb, "--help").stdout, re.MULTILINE)
+        offered = {flag for line in lines for flag in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line)}
+        assert offered, verb
+        if verb == "retry":
+            assert offered >= WALKED["run"]
+            offered -= WALKED["run"] - walked
+        assert offered == walked, verb
+
+
+def test_the_program_is_the_same_under_each_of_its_names(farm) -> None:
+    said = {
+        subprocess.run([*name, "--version"], capture_output=True, text=True, check=True).stdout
+        for name in (PROGRAM, [f"{sys.prefix}/bin/pytaskfarmer.py"], [f"{sys.prefix}/bin/pytaskfarmer"])
+    }
+    assert len(said) == 1

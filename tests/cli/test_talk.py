@@ -1,0 +1,107 @@
+"""Sentences whose facts a test cannot bring about: how many cores a host has, how long a run takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from taskfarmer.api import Start
+from taskfarmer.cli.talk import Talk, printable
+from taskfarmer.farm.notices import OwnerLost, Progress, Summary
+from taskfarmer.model import Owner
+from taskfarmer.stores.base import Added
+
+pytestmark = pytest.mark.quick
+
+OWNER = Owner("n1", 4711, 8812345, "a1b2c3")
+ADDED = Added(12, 12, 0, 12, 0, 0)
+SUMMARY = Summary(0, 0, 0, 0, [], 0, 0, 0, 3.0, 0.0, 8, [], None, None)
+
+
+@pytest.fixture
+def talk() -> Talk:
+    return Talk("tasks.txt", None, "lines", 0, True)
+
+
+def start(slots: int, asked: int | None, usable: int, machine: int) -> Start:
+    return Start("tasks.txt", "tasks.txt_workdir", OWNER, ADDED, slots, asked, usable, machine, "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ((8, None, 16, 16), "8 slots (default); 16 cores are free to use, -n alone uses all of them"),
+        ((8, None, 64, 128), "8 slots (default); this job may use 64 of 128 cores, -n alone uses all of them"),
+        ((8, None, 8, 8), "8 slots (default); 8 cores are free to use"),
+        ((8, None, 2, 2), "8 slots (default); 2 cores are free to use, so they share them"),
+        ((8, None, 1, 1), "8 slots (default); 1 core is free to use, so they share it"),
+        ((8, None, 1, 64), "8 slots (default); this job may use 1 of 64 cores, so they share it"),
+        ((1, 1, 1, 1), "1 slot; 1 core is free to use"),
+        ((4, 4, 16, 16), "4 slots; 16 cores are free to use"),
+        ((16, 0, 16, 128), "16 slots, one for each core this job may use (of 128)"),
+        ((16, 0, 16, 16), "16 slots, one for each core"),
+        ((1, 0, 1, 1), "1 slot, for the only core"),
+        ((1, 0, 1, 8), "1 slot, for the only core this job may use (of 8)"),
+    ],
+)
+def test_the_start_line_shows_slots_and_cores(talk: Talk, capsys, facts: tuple, sentence: str) -> None:
+    talk.start(start(*facts))
+    assert capsys.readouterr().out.splitlines() == [
+        "pytaskfarmer 0.2.0  tasks.txt: 12 tasks -> tasks.txt_workdir",
+        f"n1: {sentence}",
+    ]
+
+
+def test_a_batch_log_gets_a_line_every_ten_seconds_and_after_ten_minutes_every_minute(talk: Talk, capsys) -> None:
+    talk.start(start(8, 8, 8, 8))
+    capsys.readouterr()
+    for second in range(1, 900):
+        talk.hear(Progress(second, 1, 8, 1000 - second, float(second), 0.0))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "n1: 11 done, 1 failed, 8 running, 990 left; 1.1 tasks/s, about 0:15:07 to go"
+    assert len(lines) == 60 + 4
+
+
+def test_slow_tasks_are_counted_by_the_minute(talk: Talk, capsys) -> None:
+    talk.hear(Progress(2, 0, 8, 10, 60.0, 0.0))
+    assert "2 done, 8 running, 10 left; 2.0 tasks/min, about 0:09:00 to go" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("notice", "sentence"),
+    [
+        (OwnerLost(OWNER, 0, 8, 0), "n1 (pid 4711) is gone: 8 tasks are back, no retry counted"),
+        (OwnerLost(OWNER, 1, 1, 0), "n1 (pid 4711) is gone: 1 task had ended; 1 task is back, no retry counted"),
+        (OwnerLost(OWNER, 3, 0, 0), "n1 (pid 4711) is gone: 3 tasks had ended"),
+        (OwnerLost(OWNER, 0, 0, 2), "n1 (pid 4711) is gone: what it had left running was ended"),
+    ],
+)
+def test_of_a_dead_farmer_is_said_what_became_of_its_tasks(talk: Talk, capsys, notice, sentence: str) -> None:
+    talk.hear(notice)
+    assert capsys.readouterr().out == sentence + "\n"
+
+
+def test_work_that_others_still_do_is_named_at_the_end(talk: Talk, capsys) -> None:
+    talk.end(SUMMARY._replace(finished=3, farm_finished=5, running_elsewhere=1))
+    assert capsys.readouterr().out.splitlines() == [
+        "3 finished, 0 failed in 0:00:03 (1.0 tasks/s, slots busy 0%)",
+        "1 task still running elsewhere: pytaskfarmer.py status tasks.txt",
+    ]
+
+
+def test_the_slowest_tasks_are_named_if_a_second_was_reached(talk: Talk, capsys) -> None:
+    done = SUMMARY._replace(finished=2, farm_finished=2)
+    talk.end(done._replace(slowest=[(3, 2.14), (5, 0.2)]))
+    assert capsys.readouterr().out.splitlines()[1] == "slowest: 3 (2.1 s)  5 (0.2 s)"
+    talk.end(done._replace(slowest=[(3, 0.9)]))
+    assert "slowest" not in capsys.readouterr().out
+
+
+def test_the_command_that_is_suggested_can_be_typed(capsys) -> None:
+    for tasklist, word in [("my list", "'my list'"), ("status", "./status"), ("-x", "./-x")]:
+        Talk(tasklist, None, "none", 0, True).end(SUMMARY._replace(farm_failed=1))
+        assert f"pytaskfarmer.py retry {word} --run" in capsys.readouterr().out
+
+
+def test_what_is_shown_of_a_task_cannot_upset_a_terminal() -> None:
+    assert printable("a\x1b[2Jb\tc", 80) == "a?[2Jb?c"
+    assert printable("x" * 100, 10) == "xxxxxxx..."

