@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
-from taskfarmer.errors import DiskError, UsageError
+from taskfarmer.errors import DiskError, Interrupted, UsageError
 from taskfarmer.farm.notices import Notice, Summary, Trouble
+from taskfarmer.farm.stop import Stop
 from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.section import Workdir
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.system import files, process, resources
+from taskfarmer.tasklists.base import TaskList
 
 DEFAULT_SLOTS = 8
 
@@ -86,13 +88,14 @@ def run(
     workdir = Workdir(workdir_path, owner, options.lock, options.lock_dir, options.shared, say_waiting)
     store = TextStore(workdir, options.retries, lambda message: tell(Trouble(message)))
     try:
-        added = store.load(handler, options.tasklist_handler, options.replace)
-        start = Start(
-            tasklist, workdir_path, owner, added, slots, options.slots,
-            resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
-        )  # fmt: skip
-        on_start(start)
-        return _farm(store, workdir, owner, slots, runner, options, tell)
+        with Stop(options.timeout) as stop:
+            added = store.load(_Interruptible(handler, stop), options.tasklist_handler, options.replace)
+            start = Start(
+                tasklist, workdir_path, owner, added, slots, options.slots,
+                resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
+            )  # fmt: skip
+            on_start(start)
+            return _farm(store, workdir, owner, slots, runner, options, added, stop, tell)
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise
@@ -110,13 +113,14 @@ def _farm(
     slots: int,
     runner: plugins.Definition,
     options: RunOptions,
+    before: Added,
+    stop: Stop,
     tell: Callable[[Notice], None],
 ) -> Summary:
     from taskfarmer.farm.environment import SLOT_VARIABLE
     from taskfarmer.farm.farmer import Farmer, Policy
     from taskfarmer.farm.orders import Setup
     from taskfarmer.farm.pool import Crew
-    from taskfarmer.farm.stop import Stop
     from taskfarmer.farm.timeline import Timeline
 
     folder = os.path.abspath(workdir.path)
@@ -134,15 +138,29 @@ def _farm(
     def marks_of_slot(slot: int) -> list[str]:
         return [f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"]
 
-    with Stop(options.timeout) as stop:
-        presence = store.join(slots)
-        try:
-            with Crew(slots, setup, stop.fileno()) as crew:
-                summary = Farmer(store, presence, crew, slots, stop, timeline, policy, marks_of_slot, tell).run()
-        finally:
-            store.leave()
-            presence.close()
-    return summary
+    presence = store.join(slots)
+    try:
+        with Crew(slots, setup, stop.fileno()) as crew:
+            farmer = Farmer(store, before, presence, crew, slots, stop, timeline, policy, marks_of_slot, tell)
+            return farmer.run()
+    finally:
+        store.leave()
+        presence.close()
+
+
+class _Interruptible:
+    """A tasklist whose reading ends when a stop is asked for: loading is all or nothing, so nothing has happened."""
+
+    def __init__(self, tasklist: TaskList, stop: Stop) -> None:
+        self.path = tasklist.path
+        self._tasklist = tasklist
+        self._stop = stop
+
+    def __iter__(self) -> Iterator[str]:
+        for index, command in enumerate(self._tasklist):
+            if index % 4096 == 4095 and (request := self._stop.request):
+                raise Interrupted(f"stopped ({request.reason}) while the list was read; nothing was started")
+            yield command
 
 
 def status(farm: str, workdir: str | None = None, most_failed: int = 1000) -> Status:

@@ -35,3 +35,9 @@ class Fenced(FarmError):
     """Our claims were taken over: we were silent for so long that others thought us dead."""
 
     exit_status = 75
+
+
+class Interrupted(FarmError):
+    """A stop was asked for before anything was begun."""
+
+    exit_status = 75

@@ -20,7 +20,7 @@ from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, State
 from taskfarmer.settings.units import format_length
-from taskfarmer.stores.base import Recovered, TaskSource
+from taskfarmer.stores.base import Added, Recovered, TaskSource
 from taskfarmer.system import process
 from taskfarmer.system.presence import Presence
 
@@ -28,6 +28,8 @@ _BEAT = 5.0
 _LOOK_FOR_THE_DEAD = 5.0
 _TICK = 0.5
 _DISK_PATIENCE = 5.0
+#: After the grace of a stop: killing takes up to 2 s, writing down and reporting the rest.
+_PATIENCE_WITH_WORKERS = 3.5
 
 
 class Policy(NamedTuple):
@@ -51,6 +53,7 @@ class Farmer:
     def __init__(
         self,
         store: TaskSource,
+        before: Added,
         presence: Presence,
         crew: Crew,
         slots: int,
@@ -72,7 +75,8 @@ class Farmer:
         now = time.monotonic()
         self._beat_at = self._looked_at = now
         self._ends_at = None if policy.ends_in is None else now + policy.ends_in
-        self._tally = Tally(slots)
+        self._tally = Tally(slots, before)
+        self._left_before = before.left
         self._pace = Pace(slots, now)
         self._backlog: deque[Claim] = deque()
         self._done: list[Attempt] = []
@@ -83,6 +87,7 @@ class Farmer:
         self._polled_at = 0.0
         self._stopping: StopRequest | None = None
         self._hurried = False
+        self._leave_at = float("inf")
         self._gave_up: str | None = None
         self._disk_trouble_since: float | None = None
 
@@ -104,7 +109,8 @@ class Farmer:
             self._keep_alive()
             self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
-        return self._tally.summary(self._left or 0, self._stopping.reason if self._stopping else None, self._gave_up)
+        left = self._left_before if self._left is None else self._left
+        return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up)
 
     @property
     def _not_begun(self) -> int:
@@ -113,6 +119,8 @@ class Farmer:
     def _is_over(self) -> bool:
         if self._gave_up is not None and not self._crew.busy_claims():
             return True
+        if time.monotonic() > self._leave_at:
+            return True  # a task that nothing can kill: its worker keeps our presence, and so its claim
         if self._backlog or self._done or self._delayed or self._crew.busy_claims():
             return False
         return self._left == 0 or self._stopping is not None
@@ -127,6 +135,8 @@ class Farmer:
                 self._crew.halt(0.0)
             return
         self._stopping = request
+        if not request.drain:
+            self._leave_at = time.monotonic() + self._policy.grace + _PATIENCE_WITH_WORKERS
         running = len(self._given_at)
         self._tell(Stopping(request.reason, running, self._policy.grace, request.drain))
         self._timeline.instant(f"stopping: {request.reason}")
@@ -166,6 +176,8 @@ class Farmer:
 
     def _has_business(self, now: float) -> bool:
         if self._stopping is not None:
+            if not self._stopping.drain and self._crew.busy_claims():
+                return False  # all at once, in the order of the list; what has ended is safe in the slots' files
             return bool(self._done or self._backlog)
         idle = len(self._crew.idle_slots()) + self._unhired
         if self._left is None or self._left > 0:
@@ -187,6 +199,8 @@ class Farmer:
         return self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
 
     def _exchange(self, want: int) -> None:
+        if self._stopping is not None:
+            self._done.sort(key=lambda attempt: attempt.claim.token)
         result = self._store.exchange(self._done, want)
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
@@ -200,7 +214,7 @@ class Farmer:
         self._timeline.flush_if_due()
 
     def _give_back_backlog(self) -> None:
-        self._store.give_back(list(self._backlog))
+        self._store.give_back(sorted(self._backlog))  # by token, as they were claimed
         self._left = (self._left or 0) + len(self._backlog)
         self._backlog.clear()
 

@@ -81,8 +81,6 @@ class Crew:
 
     def __exit__(self, *exc: object) -> None:
         self._dismiss()
-        self._door.close()
-        self._door_outside.close()
 
     def hire(self, wanted: int) -> None:
         """Have at least `wanted` workers, as far as there are slots."""
@@ -136,14 +134,13 @@ class Crew:
         """What workers have to say; comes back early when the extra descriptor is readable."""
         events: list[Event] = []
         for fd, _ in self._poll.poll(max(0.0, seconds) * 1000):
-            if fd == self._door.fileno():
-                self._let_in()
-            elif fd != self._extra_fd:
+            if fd in self._slot_of:
                 events.append(self._listen(self._slot_of[fd]))
+        self._let_in()  # last: who comes may take the slot of one that has just died
         return events
 
     def _let_in(self) -> None:
-        while True:
+        while self._free_slots:
             try:
                 message, fds, _, _ = socket.recv_fds(self._door, 64, 1)
             except BlockingIOError:
@@ -191,6 +188,9 @@ class Crew:
                     os.kill(pid, signal.SIGKILL)
                 break
             time.sleep(0.002)
+        # Before the join: who stands at the door, or comes now, must hear that nobody will open.
+        self._door.close()
+        self._door_outside.close()
         for pool in self._pools:
             pool.join()
 

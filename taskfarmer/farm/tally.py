@@ -7,7 +7,7 @@ from heapq import heappush, heappushpop
 
 from taskfarmer.farm.notices import Progress, Summary
 from taskfarmer.model import Attempt, Outcome, State
-from taskfarmer.stores.base import Exchange
+from taskfarmer.stores.base import Added, Exchange
 
 _SHOWN_SLOWEST = 3
 _MOST_FAILED_IDS = 1000
@@ -16,11 +16,12 @@ _MOST_FAILED_IDS = 1000
 class Tally:
     """Counts attempts as they end. Its size does not depend on how many there are."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, before: Added) -> None:
         self._slots = slots
         self._began = time.monotonic()
         self.finished = self.failed = self.interrupted = 0
-        self._farm_finished = self._farm_failed = self._running_elsewhere = 0
+        self._farm_finished, self._farm_failed = before.finished, before.failed
+        self._running_elsewhere = 0
         self._failed_ids: list[int] = []
         self._busy_seconds = 0.0
         self._slowest: list[tuple[float, int]] = []
@@ -54,9 +55,7 @@ class Tally:
 
     def progress(self, running: int, left: int) -> Progress:
         """How far this farmer is."""
-        return Progress(
-            self.finished, self.failed, running, left, time.monotonic() - self._began, self._busy_seconds
-        )
+        return Progress(self.finished, self.failed, running, left, time.monotonic() - self._began, self._busy_seconds)
 
     def summary(self, left: int, stopped: str | None, gave_up: str | None) -> Summary:
         """What came of it."""

@@ -28,7 +28,7 @@ LONG = 1.0
 _LOOK_AT_LOG = 0.25
 _SLOT_FILE_LIMIT = 1 << 16
 #: Signals that a batch system sends to tasks and farmer alike; then the farmer is asked what was meant.
-_SENT_TO_ALL = frozenset((2, 9, 10, 15))
+_SENT_TO_ALL = frozenset((1, 2, 9, 10, 12, 15))
 #: The kernel refused the program itself: a shell would say so, or run it as a script.
 _REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
 _FAR = float("inf")
@@ -89,8 +89,11 @@ class Worker:
         self._report_at = time.monotonic() + REPORT_AFTER
         while self._todo and self._may_start():
             self._run(self._todo.popleft())
-        process.reap_strays()
-        self._report(idle=True)
+        if self._halt is not None:
+            self._end_leftovers(self._halt)
+        else:
+            process.reap_strays()
+            self._report(idle=True)
 
     def _may_start(self) -> bool:
         return self._halt is None and not self._trouble and os.getppid() == self._farmer
@@ -172,7 +175,6 @@ class Worker:
             return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
         number = ended.signal or ended.status - 128
         if number in _SENT_TO_ALL and self._hears_halt(within=1.0):
-            process.end_tree(pid, self._grace(), self._hears_hurry)
             return self._attempt(claim, Outcome.INTERRUPTED, number, begun, ended)
         if ended.signal:
             return self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)
@@ -268,6 +270,5 @@ class Worker:
         """Nothing runs here, but a task that ended may have left something behind."""
         self._halt = order
         process.reap_strays()
-        for child in process.children(os.getpid()):
-            process.end_tree(child, order.grace, self._hears_hurry)
+        process.end_all(order.grace, self._hears_hurry)
         self._report(idle=True)

@@ -37,14 +37,15 @@ class BasicRunner(Runner):
             return in_shell
         words = shell.direct_words(task.command, shells)
         if words is not None:
-            return self._direct(words, in_shell)
+            return self._direct(words, in_shell) if self._find(words[0]) else in_shell
         programs = shell.programs_of_plain_list(task.command, shells)
         if programs is not None and all(map(self._runs_alike, programs)):
             return Launch(shells.dash or shells.bash, ("sh", "-c", task.command))
         return in_shell
 
     def _direct(self, words: list[str], fallback: Launch | None) -> Launch:
-        return Launch(self._find(words[0]) or words[0], tuple(words), {}, None, fallback)
+        # Not found: no program at all, and never a file of that name in the current directory.
+        return Launch(self._find(words[0]) or "", tuple(words), {}, None, fallback)
 
     def _split(self, command: str) -> list[str]:
         import shlex

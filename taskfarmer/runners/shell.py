@@ -20,7 +20,7 @@ MODES = ("auto", "always", "never")
 
 _WORD = r"[A-Za-z0-9_./,:+@%=-]+"
 _COMMAND = rf"{_WORD}(?:[ \t]+{_WORD})*"
-_REDIRECTION = rf"(?:[ \t]+(?:(?:[12]?>>?|<)[ \t]*{_WORD}|2>&1))*"
+_REDIRECTION = r"(?:[ \t]+(?:[12]?>>?[ \t]*/dev/null|2>&1))*"
 _STEP = rf"{_COMMAND}{_REDIRECTION}"
 _OPERATOR = r"[ \t]*(?:;|&&|\|\||\|)[ \t]*"
 _PLAIN = re.compile(_COMMAND)

@@ -91,7 +91,9 @@ class Journal:
             try:
                 self._fd = files.open_or_create(self._path, self._shared, os.O_EXCL)
             except FileExistsError:
-                if not self._clear_the_way():
+                cleared = self._clear_the_way()
+                self._shrinking = False  # doing what another left may have set it
+                if not cleared:
                     return False
                 continue
             try:

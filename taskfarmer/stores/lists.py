@@ -13,6 +13,7 @@ from collections import Counter
 from typing import Any, Iterator
 
 from taskfarmer.errors import UsageError
+from taskfarmer.model import Task
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.section import Section, Workdir
 from taskfarmer.stores.workdir import STATE_FILES, decode, encode, number_lines, parse_claims, read_tasks, task_line
@@ -64,15 +65,18 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     new = section.extend("later", to_do())
     section.cut("toprocess", 0, 0)
     farm["next_id"] = max(total, len(done))
-    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
+    farm["list"] = _loaded(tasklist, seen, lines=total, line_ids=total)
     section.set_farm(farm)
-    return section.added(new)
+    added = section.added(new)
+    if done:
+        section.forget_sizes()  # the ancestor may have recorded a task twice: the next section looks
+    return added
 
 
 def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm = dict(section.farm)
     new = section.extend("later", number_lines(tasklist, farm["next_id"]))
-    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": farm["next_id"] == 0}
+    farm["list"] = _loaded(tasklist, seen, lines=new, line_ids=0 if farm["next_id"] else new)
     farm["next_id"] += new
     section.set_farm(farm)
     return section.added(new)
@@ -82,11 +86,13 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
     alive = [owner for owner in section.workdir.owners() if section.workdir.lives(owner)]
     if alive:
         raise UsageError(f"--replace: {alive[0].host} (pid {alive[0].pid}) is still working in {section.workdir.path}")
+    for owner in section.workdir.owners():
+        section.journal.remove(section.workdir.owner_file(owner, "claims"))
     for name in STATE_FILES:
-        section.rewrite(name, ())
+        if name != "later":
+            section.rewrite(name, ())
     new = section.rewrite("later", number_lines(tasklist, 0))
-    farm = {**section.farm, "next_id": new}
-    farm["list"] = {**seen, "sha256": _digest(tasklist.path), "ids_are_lines": True}
+    farm = {**section.farm, "next_id": new, "list": _loaded(tasklist, seen, lines=new, line_ids=new), "of_no_list": []}
     section.set_farm(farm)
     return section.added(new)
 
@@ -102,26 +108,47 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
     if seen["mtime_ns"] <= before["mtime_ns"]:
         # A node that still sees an old copy must not undo what a newer one said.
         return section.added(0)
-    farm["list"] = {**before, **seen, "sha256": digest}
+    lines = before["lines"]
     grown = (
         same_handler and seen["size"] > before["size"] and _digest(tasklist.path, before["size"]) == before["sha256"]
     )
-    if grown and before["ids_are_lines"] and _ends_a_line(tasklist.path, before["size"]):
-        rest = (command for index, command in enumerate(tasklist) if index >= farm["next_id"])
+    if grown and _ends_a_line(tasklist.path, before["size"]):
+        rest = (command for index, command in enumerate(tasklist) if index >= lines)
         new = section.extend("later", number_lines(rest, farm["next_id"]))
-        dropped = 0
+        dropped, lines = 0, lines + new
+        line_ids = lines if before["line_ids"] == farm["next_id"] else before["line_ids"]
     else:
-        new, dropped = _match(section, tasklist, farm["next_id"])
-        farm["list"]["ids_are_lines"] = False
+        new, dropped, lines = _match(section, tasklist, farm["next_id"])
+        line_ids = 0
+    farm["list"] = _loaded(tasklist, seen, lines, line_ids)
     farm["next_id"] += new
     section.set_farm(farm)
     return section.added(new, dropped)
 
 
-def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int]:
-    """Match an edited list with the tasks there are, each line as often as it occurs; how many are new and dropped."""
+def _loaded(tasklist: TaskList, seen: dict[str, Any], lines: int, line_ids: int) -> dict[str, Any]:
+    """What `farm.json` says of a list: how many lines it has, and below which id each id is its line's index."""
+    return {**seen, "sha256": _digest(tasklist.path), "lines": lines, "line_ids": line_ids}
+
+
+def with_tasks_of_no_list(farm: dict[str, Any], next_id: int) -> dict[str, Any]:
+    """`farm.json` after tasks came that stand in no list, by `add` or by hand: ids up to `next_id`."""
+    ranges = [*farm.get("of_no_list", []), [farm["next_id"], next_id]]
+    return {**farm, "next_id": next_id, "of_no_list": ranges}
+
+
+def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int, int]:
+    """Match an edited list with the tasks there are, each line as often as it occurs.
+
+    Returns how many are new, how many dropped, and how many lines the list has.
+    """
     workdir = section.workdir
     wanted = Counter(tasklist)
+    lines = sum(wanted.values())
+    of_no_list = section.farm.get("of_no_list", [])
+
+    def stays(task: Task) -> bool:
+        return any(first <= task.id < end for first, end in of_no_list) or take(task.command)
 
     def take(command: str) -> bool:
         if wanted[command] > 0:
@@ -131,7 +158,7 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
 
     kept_done = sum(take(command) for command in _settled_commands(workdir))
     waiting = [list(read_tasks(os.path.join(workdir.path, name))) for name in ("toprocess", "later")]
-    stay = [{task.id for task in tasks if take(task.command)} for tasks in waiting]
+    stay = [{task.id for task in tasks if stays(task)} for tasks in waiting]
     kept = sum(map(len, stay))
     dropped = sum(map(len, waiting)) - kept
     if (dropped and not kept) or (next_id and not kept and not kept_done):
@@ -149,7 +176,7 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
         section.rewrite("later", later + new)
     else:
         section.extend("later", new)
-    return len(new), dropped
+    return len(new), dropped, lines
 
 
 def _settled_commands(workdir: Workdir) -> Iterator[str]:
@@ -176,6 +203,8 @@ def _digest(path: str, size: int | None = None) -> str:
 
 def _ends_a_line(path: str, size: int) -> bool:
     """Whether a line ends at this offset: an append to a last line without newline has changed that line."""
+    if size == 0:
+        return True
     with open(path, "rb") as file:
         file.seek(size - 1)
         return file.read(1) == b"\n"

@@ -8,11 +8,15 @@ back from the list. Costs O(N), and only when the sizes are not what the last ex
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import Callable, Iterable, Iterator, Sequence
 
+from taskfarmer.errors import StateError
+from taskfarmer.stores.lists import with_tasks_of_no_list
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Held, Size, broken_line, parse_task
 
+_FARTHEST = 1_000_000  # a new id further off than this is a slip of the hand
 _ORDER = ("finished", "toprocess", "later", "failed")
 
 
@@ -35,17 +39,19 @@ def repair(section: Section, commands: Callable[[], Iterable[str]] | None, held:
         return "tasks that stood twice after an edit by hand stand once again"
     section.measure("attempts")
     found = []
-    if seen.count(0) and commands is not None and section.farm.get("list", {}).get("ids_are_lines"):
-        back = section.extend("later", _lost_lines(commands(), seen))
+    line_ids = section.farm.get("list", {}).get("line_ids", 0)
+    if commands is not None and seen.count(0, 0, line_ids):
+        back = section.extend("later", _lost_lines(islice(commands(), line_ids), seen))
         found.append(f"{back} tasks stood in no file after an edit by hand and are back")
     if len(seen) > section.farm["next_id"]:
-        section.set_farm({**section.farm, "next_id": len(seen)})
+        section.set_farm(with_tasks_of_no_list(section.farm, len(seen)))
         found.append(f"tasks with new ids, up to {len(seen) - 1}, were added by hand")
     return "; ".join(found)
 
 
 def _look_through(section: Section, name: str, seen: bytearray) -> bool:
     """Count a file's lines and note its tasks; False if one stands here twice or in a file before, or a line is blank."""
+    section.journal.file(name)  # a person may have removed it
     path = os.path.join(section.workdir.path, name)
     size = lines = 0
     tidy = True
@@ -58,6 +64,8 @@ def _look_through(section: Section, name: str, seen: bytearray) -> bool:
             task = parse_task(line.rstrip(b"\n"))
             if task is None and line.strip():
                 raise broken_line(path, lines, line)
+            if task is not None and task[0] > len(seen) + _FARTHEST:
+                raise StateError(f"{path}, line {lines}: an id near {len(seen)} was expected, found {task[0]}")
             if task is None or (task[0] < len(seen) and seen[task[0]]):
                 tidy = False
             else:

@@ -188,7 +188,7 @@ class Workdir:
         held = presence.is_held(os.path.join(self.path, self.owner_file(owner, "alive")))
         if held is None:
             return not process.is_gone(owner)
-        return held or owner.host != process.host()
+        return held or not process.is_gone(owner)
 
 
 class Section:

@@ -19,7 +19,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
 from taskfarmer.stores import lists, slotfile
-from taskfarmer.stores.attempts import Attempts
+from taskfarmer.stores.attempts import MOST, Attempts
 from taskfarmer.stores.base import Added, Exchange, Recovered
 from taskfarmer.stores.journal import Pending
 from taskfarmer.stores.repair import repair
@@ -69,6 +69,7 @@ class TextStore:
         self._serial = 0
         self._pending: _Plan | None = None
         self._settled_by_pending: frozenset[int] = frozenset()
+        self._unheard: list[Claim] = []  # claimed by an exchange that raised Pending
 
     # A farmer's life
 
@@ -96,7 +97,7 @@ class TextStore:
         plan = _Plan()
         try:
             with self._section(partial(self._files_to_touch, settled), _FARM_AGE) as section:
-                before = self._collect_pending()
+                self._collect_pending(section)
                 self._check_not_fenced(section)
                 self._read_attempts(section)
                 self._settle(section, settled, plan)
@@ -110,8 +111,10 @@ class TextStore:
             self._pending = plan
             raise
         self._adopt(plan)
+        self._settled_by_pending = frozenset()
+        unheard, self._unheard = self._unheard, []
         return Exchange(
-            before + plan.claims,
+            unheard + plan.claims,
             plan.refused,
             left,
             section.sizes["finished"].lines,
@@ -126,7 +129,7 @@ class TextStore:
         plan = _Plan()
         try:
             with self._section(("toprocess",), _FARM_AGE) as section:
-                self._collect_pending()
+                self._collect_pending(section)
                 self._check_not_fenced(section)
                 ours = [claim for claim in claims if claim.token in self._held]
                 plan.dropped = [claim.token for claim in ours]
@@ -157,7 +160,6 @@ class TextStore:
                 continue
             plan.dropped.append(claim.token)
             self._place(lines, claim.id, encode(claim.command), attempt.outcome)
-        self._settled_by_pending = frozenset()
         lines["toprocess"].reverse()  # the first to be given back is the next again
         plan.gives_back = bool(lines["toprocess"])
         plan.grows_later = bool(lines["later"])
@@ -165,10 +167,12 @@ class TextStore:
             section.append(name, of_this_state)
 
     def _files_to_touch(self, settled: Sequence[Attempt], section: Section) -> set[str]:
-        names = {"toprocess", *(attempt.outcome.state.value for attempt in settled)}
-        if section.sizes["toprocess"].lines == 0 or (self._retries and State.FAILED.value in names):
+        states = {attempt.outcome.state for attempt in settled}
+        names = {"toprocess", *(state.value for state in states)}
+        go_behind = bool(self._retries) and State.FAILED in states
+        if go_behind or (section.sizes["toprocess"].lines == 0 and section.sizes["later"].lines):
             names.add("later")
-        if self._attempts.is_behind(section.sizes["attempts"].bytes) or len(names) > 2:
+        if go_behind or State.TOPROCESS in states or self._attempts.is_behind(section.sizes["attempts"].bytes):
             names.add("attempts")
         return names
 
@@ -191,7 +195,8 @@ class TextStore:
     def _claim(self, section: Section, want: int, plan: _Plan) -> None:
         if section.sizes["toprocess"].lines == 0:
             # What this exchange appends to `later` is not in the file yet: it is turned round by the next one.
-            lines = [] if plan.grows_later else self._turn_later_round(section, want)
+            nothing = plan.grows_later or not section.sizes["later"].lines
+            lines = [] if nothing else self._turn_later_round(section, want)
         else:
             lines = self._take_from_the_end(section, want)
         for id, command in lines:
@@ -255,37 +260,41 @@ class TextStore:
         if plan.claims_text is not None:
             self._left_claims = plan.claims_text
 
-    def _collect_pending(self) -> list[Claim]:
-        """After a disk gave up in the middle: entering has done what was written down, so it counts as ours."""
+    def _collect_pending(self, section: Section) -> None:
+        """After a disk gave up in the middle: entering has done what was written down; `claims` says if anything was."""
         plan, self._pending = self._pending, None
-        if plan is None:
-            return []
-        self._settled_by_pending = frozenset(plan.dropped)
-        self._adopt(plan)
-        return plan.claims
+        if plan is not None and self._read_claims(section) == plan.claims_text:
+            self._settled_by_pending |= frozenset(plan.dropped)
+            self._adopt(plan)
+            self._unheard += plan.claims
 
     @property
     def _claims_name(self) -> str:
         return self.workdir.owner_file(self._owner, "claims")
 
-    def _check_not_fenced(self, section: Section) -> None:
+    def _read_claims(self, section: Section) -> bytes | None:
         try:
             # Without O_CREAT: an owner whose folder is being removed must not come back.
-            content = files.read_all(section.journal.file(self._claims_name, create=False))
+            return files.read_all(section.journal.file(self._claims_name, create=False))
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
-            content = None
+            return None
+
+    def _check_not_fenced(self, section: Section) -> None:
+        content = self._read_claims(section)
         if content != self._left_claims:
             raise Fenced(
                 f"{self.workdir.path}: another farmer took over the tasks of {self._owner}: it saw no sign of life of it"
             )
 
     def _held_by_others(self) -> int:
-        return sum(len(held) for owner, held in self._all_claims() if owner != self._owner)
+        return sum(len(held) for _, held in self._all_claims(skip=self._owner))
 
-    def _all_claims(self) -> Iterator[tuple[Owner, list[Held]]]:
+    def _all_claims(self, skip: Owner | None = None) -> Iterator[tuple[Owner, list[Held]]]:
         for owner in self.workdir.owners():
+            if owner == skip:
+                continue
             content = files.read_file(os.path.join(self.workdir.path, self.workdir.owner_file(owner, "claims")))
             if content:
                 yield owner, parse_claims(content)
@@ -353,10 +362,9 @@ class TextStore:
     def add(self, commands: Iterable[str]) -> Added:
         """Append tasks behind the rest, streamed: memory does not depend on their number."""
         with self._section(("later",)) as section:
-            farm = dict(section.farm)
-            added = section.extend("later", number_lines(commands, farm["next_id"]))
-            farm["next_id"] += added
-            section.set_farm(farm)
+            first = section.farm["next_id"]
+            added = section.extend("later", number_lines(commands, first))
+            section.set_farm(lists.with_tasks_of_no_list(section.farm, first + added))
             return section.added(added)
 
     def requeue(self, ids: Sequence[int] | None) -> int:
@@ -422,7 +430,7 @@ class _Plan:
 
 def goes_back_behind_the_rest(outcome: Outcome, counted: int, retries: int) -> bool:
     """Whether a task that ended like this, after `counted` tries that used up a retry, is to be tried again."""
-    return outcome.state is State.FAILED and outcome is not Outcome.CANCELLED and counted < retries
+    return outcome.state is State.FAILED and outcome is not Outcome.CANCELLED and counted < min(retries, MOST)
 
 
 def _line_of(task: Task) -> bytes:
@@ -450,3 +458,6 @@ def _remove_owner_folder(folder: str) -> None:
         os.rmdir(folder)
     except FileNotFoundError:
         pass  # the other one was quicker
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise  # else somebody put a file there: the next one to look here removes it

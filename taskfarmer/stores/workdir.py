@@ -61,8 +61,10 @@ def decode(command: bytes) -> str:
 def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
     """`ID command` lines, with ids from `first_id` on."""
     for id, command in enumerate(commands, first_id):
-        if "\n" in command:
-            raise StateError(f"task {id}: a command of the text store is one line; join its lines with ';'")
+        if "\n" in command or not command:
+            raise StateError(
+                f"task {id}: one line is wanted for a command, found {command[:60]!r}; join lines with ';'"
+            )
         yield f"{id} {command}\n".encode("utf-8", "surrogateescape")
 
 

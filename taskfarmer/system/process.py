@@ -25,6 +25,7 @@ _RESET = [
     signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
 ]  # fmt: skip
 _ENV_LIMIT = 1 << 20
+_AFTER_KILL = 2.0
 
 
 # Who a process is
@@ -161,23 +162,36 @@ def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
     process left behind is spared. `hurry` is asked while waiting; when it says so, grace is over.
     What nothing can kill (state D, its disk hangs) is waited for 2 s and then left: the task is returned as None.
     """
+    ended: Ended | None = None
+
+    def is_over() -> bool:
+        nonlocal ended
+        ended = ended or poll(pid)
+        return ended is not None and _all_gone(spare, but=pid)
+
     spare = _older_children(pid)
-    _signal_all(pid, spare, signal.SIGTERM)
-    ended = None
+    _end(is_over, spare, grace, hurry)
+    return ended
+
+
+def end_all(grace: float, hurry: Callable[[], bool]) -> None:
+    """End every descendant of this process, as `end_tree` does."""
+    _end(lambda: _all_gone(), frozenset(), grace, hurry)
+
+
+def _end(is_over: Callable[[], bool], spare: frozenset[int], grace: float, hurry: Callable[[], bool]) -> None:
+    _signal_all(spare, signal.SIGTERM)
     patience = time.monotonic() + grace
     while time.monotonic() < patience and not hurry():
-        ended = ended or poll(pid)
-        if ended is not None and _all_gone(pid, spare):
-            return ended
+        if is_over():
+            return
         signal.sigtimedwait(WAKE, 0.05)
-    patience = time.monotonic() + 2.0
+    patience = time.monotonic() + _AFTER_KILL
     while time.monotonic() < patience:
-        _signal_all(pid, spare, signal.SIGKILL)
-        ended = ended or poll(pid)
-        if ended is not None and _all_gone(pid, spare):
-            return ended
+        _signal_all(spare, signal.SIGKILL)
+        if is_over():
+            return
         signal.sigtimedwait(WAKE, 0.01)
-    return ended
 
 
 def _older_children(pid: int) -> frozenset[int]:
@@ -188,9 +202,10 @@ def _older_children(pid: int) -> frozenset[int]:
     return frozenset(child for child in children(os.getpid()) if child != pid and (start_time(child) or begun) < begun)
 
 
-def _all_gone(pid: int, spare: frozenset[int]) -> bool:
+def _all_gone(spare: frozenset[int] = frozenset(), but: int = 0) -> bool:
+    """Collect every ended child but one, whose status somebody wants; whether no descendant lives."""
     for child in children(os.getpid()):
-        if child != pid:
+        if child != but:
             try:
                 os.waitpid(child, os.WNOHANG)
             except ChildProcessError:
@@ -198,8 +213,8 @@ def _all_gone(pid: int, spare: frozenset[int]) -> bool:
     return not descendants(spare)
 
 
-def _signal_all(pid: int, spare: frozenset[int], number: int) -> None:
-    for target in descendants(spare) | {pid}:
+def _signal_all(spare: frozenset[int], number: int) -> None:
+    for target in descendants(spare):
         try:
             os.kill(target, number)
         except ProcessLookupError:
@@ -259,8 +274,8 @@ def kill_marked(*marks: str) -> int:
         for pid in alive:
             try:
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # gone in the meantime, which is what we want
+            except (ProcessLookupError, PermissionError):
+                pass  # gone in the meantime, or another user's in a session of ours
         time.sleep(0.01)
     return len(found)
 
