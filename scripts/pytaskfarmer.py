@@ -4,10 +4,11 @@
 import sys
 
 if sys.version_info < (3, 10):
-    sys.exit(
-        "pytaskfarmer.py: Python 3.10 or newer is needed, this is %d.%d (%s)"
+    sys.stderr.write(
+        "pytaskfarmer.py: Python 3.10 or newer is needed, this is %d.%d (%s)\n"
         % (sys.version_info[:2] + (sys.executable,))
     )
+    sys.exit(2)
 
 from taskfarmer.cli.main import main  # noqa: E402
 

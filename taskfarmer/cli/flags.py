@@ -133,6 +133,9 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     ends = parser.add_argument_group("when it ends")
     add = ends.add_argument
     add("--timeout", metavar="TIME", type=_time, help="stop after TIME; tasks cut short are run again next time")
+    add("--walltime", metavar="TIME", type=_time, help="the job ends after TIME; be gone before (see --margin)")
+    add("--margin", metavar="TIME", type=_time, default=60.0, help="how long before (default 1m)")
+    add("--expect", metavar="TIME", type=_time, help="a task takes up to TIME: start none that would not fit")
     add("--task-timeout", metavar="TIME", type=_time, help="end a task that takes longer; it counts as failed")
     add(
         "--grace",
@@ -231,6 +234,9 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         runner=args.runner,
         tasklist_handler=args.handler,
         timeout=args.timeout or None,  # the ancestor's 0 means none
+        walltime=args.walltime,
+        margin=args.margin,
+        expect=args.expect,
         task_timeout=args.task_timeout,
         grace=args.grace,
         retries=args.retries,

@@ -50,11 +50,13 @@ class Timeline:
             self._known_slots.add(slot)
             self._events.append(self._meta("thread_name", slot, f"slot {attempt.slot}"))
         claim = attempt.claim
+        # Rounded at both ends alike, or a slice might reach into the next one.
+        begin, end = int(attempt.start * 1e6), int((attempt.start + attempt.wall) * 1e6)
         ended = "" if attempt.outcome is Outcome.FINISHED else f"{attempt.ended()}: "
         name = _short(f"{claim.id} {ended}{claim.command}")
         self._events.append(
-            f'{{"ph":"X","cat":"{attempt.outcome.word}","name":{name},"pid":{self._pid},"tid":{slot},"ts":{attempt.start * 1e6:.0f},'
-            f'"dur":{attempt.wall * 1e6:.0f},"args":{{"task":{claim.id},"attempt":{claim.attempt},'
+            f'{{"ph":"X","cat":"{attempt.outcome.word}","name":{name},"pid":{self._pid},"tid":{slot},"ts":{begin},'
+            f'"dur":{end - begin},"args":{{"task":{claim.id},"attempt":{claim.attempt},'
             f'"outcome":"{attempt.outcome.word}","status":{attempt.status},"host":{self._host},'
             f'"cpu_s":{attempt.cpu:.3f},"peak_KiB":{attempt.memory}}}}}'
         )

@@ -168,17 +168,19 @@ class Worker:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()
             wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + _LONGEST_WAIT)
-        return self._ended(claim, pid, begun, ended)
+        return self._ended(claim, begun, ended)
 
-    def _ended(self, claim: Claim, pid: int, begun: float, ended: process.Ended) -> Attempt:
+    def _ended(self, claim: Claim, begun: float, ended: process.Ended) -> Attempt:
         if ended.raw == 0:
             return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
+        if ended.signal:
+            attempt = self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)
+        else:
+            attempt = self._attempt(claim, Outcome.FAILED, ended.status, begun, ended)
         number = ended.signal or ended.status - 128
         if number in _SENT_TO_ALL and self._hears_halt(within=1.0):
-            return self._attempt(claim, Outcome.INTERRUPTED, number, begun, ended)
-        if ended.signal:
-            return self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)
-        return self._attempt(claim, Outcome.FAILED, ended.status, begun, ended)
+            return attempt._replace(outcome=Outcome.INTERRUPTED, status=number)
+        return attempt
 
     def _end(self, claim: Claim, pid: int, begun: float, outcome: Outcome) -> Attempt:
         ended = process.end_tree(pid, self._grace(), self._hears_hurry)

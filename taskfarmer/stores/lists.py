@@ -92,7 +92,13 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
         if name != "later":
             section.rewrite(name, ())
     new = section.rewrite("later", number_lines(tasklist, 0))
-    farm = {**section.farm, "next_id": new, "list": _loaded(tasklist, seen, lines=new, line_ids=new), "of_no_list": []}
+    farm = {
+        **section.farm,
+        "next_id": new,
+        "list": _loaded(tasklist, seen, lines=new, line_ids=new),
+        "of_no_list": [],
+        "dropped": 0,
+    }
     section.set_farm(farm)
     return section.added(new)
 
@@ -122,6 +128,7 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         line_ids = 0
     farm["list"] = _loaded(tasklist, seen, lines, line_ids)
     farm["next_id"] += new
+    farm["dropped"] = farm.get("dropped", 0) + dropped
     section.set_farm(farm)
     return section.added(new, dropped)
 
@@ -163,7 +170,8 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
     dropped = sum(map(len, waiting)) - kept
     if (dropped and not kept) or (next_id and not kept and not kept_done):
         raise UsageError(
-            f"{workdir.path} belongs to another list: none of its {dropped} unfinished tasks is in {tasklist.path}. "
+            f"{workdir.path} belongs to another list: none of its {'unfinished ' if dropped else ''}tasks is in "
+            f"{tasklist.path}. "
             "Use --workdir NEW, or --replace to forget them"
         )
     # In the order of the list: an edit that moves lines must not shuffle what is new.

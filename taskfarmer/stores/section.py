@@ -26,7 +26,7 @@ from taskfarmer.stores.workdir import (
     parse_sizes,
 )
 from taskfarmer.system import files, presence, process
-from taskfarmer.system.lock import FarmLock, choose_place
+from taskfarmer.system.lock import FarmLock, check_lock_dir, choose_place
 
 _LOOK_AGAIN = 0.05
 #: What is added goes through the journal when it is fewer lines and bytes than this; more is written aside.
@@ -50,6 +50,9 @@ class Workdir:
         self.farm: dict[str, Any] | None = None
         self._farm_read = 0.0
         self._on_wait = on_wait
+        _check_places(path)
+        if lock_dir is not None:
+            check_lock_dir(lock_dir)
         _make_workdir(path, shared)
         self.shared = bool(os.stat(path).st_mode & 0o020)
         self.journal = Journal(path, owner, self.shared)
@@ -251,7 +254,12 @@ class Section:
     def added(self, new: int, dropped: int = 0) -> Added:
         """What became of a list, once everything is written down."""
         return Added(
-            self.farm["next_id"], new, dropped, self.left, self.sizes["finished"].lines, self.sizes["failed"].lines
+            self.farm["next_id"] - self.farm.get("dropped", 0),
+            new,
+            dropped,
+            self.left,
+            self.sizes["finished"].lines,
+            self.sizes["failed"].lines,
         )
 
     # Writing down
@@ -336,6 +344,21 @@ class Section:
             self.journal.abandon()
         else:
             self.journal.commit()
+
+
+def _check_places(path: str) -> None:
+    """Refuse a folder that holds somebody else's things, before anything is made in it."""
+    for name in (*STATE_FILES, "sizes", "journal", "farm.json", "lock"):
+        if os.path.isdir(os.path.join(path, name)):
+            raise StateError(f"{path}/{name}: a file is wanted, found a folder. Use another --workdir")
+    for name in ("running", "logs"):
+        place = os.path.join(path, name)
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise StateError(f"{path}/{name}: a folder is wanted, found a file. Use another --workdir")
+    try:
+        parse_farm(os.path.join(path, "farm.json"), files.read_file(os.path.join(path, "farm.json")) or b"")
+    except OSError:
+        pass  # not there, or not ours to read: whoever opens it for writing says so
 
 
 def _make_workdir(path: str, shared: bool) -> None:

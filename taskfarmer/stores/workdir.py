@@ -135,7 +135,11 @@ def parse_farm(path: str, content: bytes) -> dict[str, Any] | None:
     try:
         farm: dict[str, Any] = json.loads(content)
         format = farm["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        if format == FORMAT and not (
+            {"lock", "next_id"} <= farm.keys() and {"kind", "path", "nonce"} <= farm["lock"].keys()
+        ):
+            raise KeyError("lock or next_id")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateError(f"{path}: this is no farm.json of PyTaskFarmer. Use another --workdir") from error
     if format != FORMAT:
         raise StateError(

@@ -121,12 +121,17 @@ def choose_place(workdir: str, lock_dir: str | None, scratch: str | None) -> str
     """
     name = _digest(os.path.realpath(workdir)) + "_lock"
     if lock_dir is not None:
-        if not os.path.isdir(lock_dir) or not os.access(lock_dir, os.W_OK | os.X_OK):
-            raise LockError(f"--lock-dir {lock_dir}: a folder that I can write to is wanted")
+        check_lock_dir(lock_dir)
         return os.path.join(os.path.realpath(lock_dir), name)
     if scratch and _scratch_is_safe(workdir, scratch):
         return os.path.join(os.path.realpath(scratch), name)
     return os.path.join(os.path.realpath(workdir), "lock")
+
+
+def check_lock_dir(lock_dir: str) -> None:
+    """Refuse a `--lock-dir` in which no lock can be made."""
+    if not os.path.isdir(lock_dir) or not os.access(lock_dir, os.W_OK | os.X_OK):
+        raise LockError(f"--lock-dir {lock_dir}: a folder that I can write to is wanted")
 
 
 def _scratch_is_safe(workdir: str, scratch: str) -> bool:

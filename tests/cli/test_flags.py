@@ -120,6 +120,23 @@ def test_a_timeout_of_0_means_none_as_it_always_did(farm) -> None:
     farm.write("sleep 0.3").run("--timeout", "0", check=0)
 
 
+@walks("run", "--walltime", "--margin")
+def test_a_run_is_gone_before_the_job_ends(farm) -> None:
+    farm.write("sleep 60")
+    done = farm.run("--walltime", "31s", "--margin", "30s", check=75)
+    assert "the job's time is up" in done.stdout
+    assert farm.waiting() == [0]
+
+
+@walks("run", "--expect", "--walltime")
+def test_a_task_that_would_not_fit_is_not_started(farm) -> None:
+    farm.write("touch ran")
+    done = farm.run("--walltime", "5m", "--margin", "1m", "--expect", "11m", check=75)
+    assert "4 min left, tasks take up to 11 min" in done.stdout
+    assert not (farm.folder / "ran").exists()
+    assert farm.waiting() == [0]
+
+
 @walks("run", "--task-timeout")
 def test_a_task_that_takes_too_long_fails(farm) -> None:
     done = farm.write("sleep 60", "true").run("--task-timeout", "0.3", check=1)
