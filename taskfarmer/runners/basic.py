@@ -32,7 +32,8 @@ class BasicRunner(Runner):
         if self.shell_mode == "never":
             return self._direct(self._split(task.command), None)
         shells = self._known_shells()
-        in_shell = Launch(shells.bash, (os.path.basename(shells.bash), "-c", task.command))
+        options = ("-c", "--") if task.command[:1] in "-+" else ("-c",)  # or the line would be read as an option
+        in_shell = Launch(shells.bash, (os.path.basename(shells.bash), *options, task.command))
         if self.shell_mode == "always":
             return in_shell
         words = shell.direct_words(task.command, shells)
