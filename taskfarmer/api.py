@@ -1,7 +1,5 @@
 """The verbs, as functions: the only place where the parts are joined. Nothing here prints."""
 
-from __future__ import annotations
-
 import os
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 

@@ -4,8 +4,6 @@ They are named tuples and not dataclasses because a thousand nodes import this m
 `dataclasses` alone would take as long to load as everything else in it.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 
@@ -102,7 +100,7 @@ class Owner(NamedTuple):
         return f"{self.host}.{self.pid}.{self.start}.{self.nonce}"
 
     @classmethod
-    def parse(cls, name: str) -> Owner | None:
+    def parse(cls, name: str) -> "Owner | None":
         """The owner a folder in `running/` is named after, None if it is not such a name."""
         parts = name.rsplit(".", 3)
         if len(parts) != 4 or not (parts[1].isdigit() and parts[2].isdigit()):
@@ -131,7 +129,7 @@ class Launch(NamedTuple):
     argv: tuple[str, ...]
     env: dict[str, str] = {}  # never changed
     cwd: str | None = None
-    fallback: Launch | None = None
+    fallback: "Launch | None" = None
 
 
 class Record(NamedTuple):

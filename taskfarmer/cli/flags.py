@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import re
+import sys
 from typing import Callable, Sequence
 
 from taskfarmer import __version__
@@ -45,7 +47,18 @@ exit status: 0 everything finished; 1 all done, some failed; 2 cannot start, not
 _STATUS_ABOUT = "Say how a farm stands: what waits, runs, is finished and has failed."
 _STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no farm there; 75 work is left."
 
-_Formatter = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=28)
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    # With a width of our own: argparse makes a formatter for each flag and would ask the terminal each time.
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=_width())
+
+
+@functools.lru_cache(maxsize=1)
+def _width() -> int:
+    try:
+        return max(60, os.get_terminal_size(sys.stdout.fileno()).columns - 2)
+    except (OSError, ValueError):
+        return 98
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +69,7 @@ class _Parser(argparse.ArgumentParser):
 def parse_run(words: Sequence[str]) -> argparse.Namespace:
     """The flags of `run`."""
     parser = _Parser(
-        PROGRAM, _RUN_USAGE, _RUN_ABOUT, _END, formatter_class=_Formatter, allow_abbrev=False, add_help=False
+        PROGRAM, _RUN_USAGE, _RUN_ABOUT, _END, formatter_class=_formatter, allow_abbrev=False, add_help=False
     )
     parser.add_argument_group("the list").add_argument(
         "list", metavar="TASKLIST", help="one command per line; blank lines and lines with # in column 0 are skipped"
@@ -101,7 +114,7 @@ def parse_retry(words: Sequence[str]) -> argparse.Namespace:
 def _verb_parser(verb: str, words: str, about: str, end: str) -> argparse.ArgumentParser:
     parser = _Parser(
         f"{PROGRAM} {verb}", f"%(prog)s [flags] {words}", about, end,
-        formatter_class=_Formatter, allow_abbrev=False, add_help=False,
+        formatter_class=_formatter, allow_abbrev=False, add_help=False,
     )  # fmt: skip
     parser.add_argument("farm", metavar="FARM", help="a tasklist that was run, or its workdir")
     return parser

@@ -5,8 +5,6 @@ loop:  exchange(done, want)      one lock, for many tasks
        done += reports           timeline, notices
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from typing import Callable, NamedTuple

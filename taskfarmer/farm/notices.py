@@ -1,7 +1,5 @@
 """What a farmer has to say. Values only: the command line puts them into words."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Union
 
 from taskfarmer.model import Attempt, Owner

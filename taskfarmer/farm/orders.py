@@ -1,7 +1,5 @@
 """What a farmer and its workers say to each other, over a line of their own: plain data."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from taskfarmer.model import Attempt, Claim, Owner

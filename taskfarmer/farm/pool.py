@@ -7,8 +7,6 @@ and the far end of a socket pair it has made. The farmer gives it a free slot; w
 at once, and the farmer knows which claims it had.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import select
@@ -73,7 +71,7 @@ class Crew:
         self._poll = select.poll()
         self._poll.register(extra_fd, select.POLLIN)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> "Crew":
         self._door, self._door_outside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._door.setblocking(False)
         self._poll.register(self._door.fileno(), select.POLLIN)
@@ -201,7 +199,7 @@ class Crew:
             hand.line.close()
 
 
-def _serve(crew: Crew, setup: Setup, farmer: int) -> None:
+def _serve(crew: "Crew", setup: Setup, farmer: int) -> None:
     """A worker's whole life."""
     shield_worker()
     crew.close_in_worker()

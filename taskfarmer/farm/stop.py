@@ -3,8 +3,6 @@
 A handler sets a flag and wakes the farmer; all else happens in its loop.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -40,7 +38,7 @@ class Stop:
         self._reader = self._writer = -1
         self._wakeup_before = -1
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> "Stop":
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in _REASONS:

@@ -10,8 +10,6 @@ Three spellings, the later ones only because they are cheaper, and only where no
 exported function, because then the shell would run something else than the program of that name.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Mapping, NamedTuple
@@ -127,7 +125,7 @@ class Shells(NamedTuple):
     plain_is_safe: bool
 
     @classmethod
-    def here(cls, env: Mapping[str, str]) -> Shells:
+    def here(cls, env: Mapping[str, str]) -> "Shells":
         """The shells of this host, seen with this environment."""
         bash = "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
         # dash drops variables whose names are none, exported functions among them.

@@ -1,7 +1,5 @@
 """Runners and tasklist handlers by name: a definition is a class and its options. Nothing is imported until chosen."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """What a store is. Farmers know `TaskSource`; the verbs need the rest. Every store passes one contract test."""
 
-from __future__ import annotations
-
 from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State

@@ -20,8 +20,6 @@ operation, fsync its file; the folder if names changed; then the journal is remo
 dead writer does it; a record that is not whole was never begun.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from enum import Enum

@@ -11,8 +11,6 @@ TIME and START are seconds since the epoch, WALL and CPU seconds, MEMORY KiB; CR
 before it, in hex.
 """
 
-from __future__ import annotations
-
 from typing import Iterator, NamedTuple
 from zlib import crc32
 

@@ -16,8 +16,6 @@ journal                       see stores/journal.py
 lock                          unless it lives elsewhere; holds the farm's nonce
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any, Iterable, Iterator, NamedTuple
 

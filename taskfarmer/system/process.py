@@ -6,8 +6,6 @@ A signal that was ignored is inherited, so all are reset. `posix_spawn` and neve
 fork costs a copy of the page tables for each task.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
