@@ -26,6 +26,7 @@ _BEAT = 5.0
 _LOOK_FOR_THE_DEAD = 5.0
 _TICK = 0.5
 _DISK_PATIENCE = 5.0
+_MOST_STILLBORN = 20
 #: After the grace of a stop: killing takes up to 2 s, writing down and reporting the rest.
 _PATIENCE_WITH_WORKERS = 3.5
 
@@ -81,6 +82,7 @@ class Farmer:
         self._delayed: list[tuple[float, Attempt]] = []
         self._given_at: dict[int, float] = {}
         self._lost_once: set[int] = set()
+        self._stillborn = 0
         self._left: int | None = None
         self._polled_at = 0.0
         self._stopping: StopRequest | None = None
@@ -294,7 +296,10 @@ class Farmer:
             if rest:
                 self._note(self._attempt_of_lost(rest[0], lost.slot))
             self._backlog.extendleft(reversed(rest[1:]))
-        if not self._stopping:
+        self._stillborn = self._stillborn + 1 if lost.stillborn else 0
+        if self._stillborn > _MOST_STILLBORN:
+            self._give_up("workers die as soon as they start")
+        elif not self._stopping:
             self._tell(WorkerLost(lost.pid, lost.slot))
 
     def _attempt_of_lost(self, claim: Claim, slot: int) -> Attempt:

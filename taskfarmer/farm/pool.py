@@ -36,11 +36,15 @@ class Heard(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A worker has died; these are the claims it had not reported, the first may have been running."""
+    """A worker has died; these are the claims it had not reported, the first may have been running.
+
+    `stillborn`: it died before it could say that it was ready.
+    """
 
     slot: int
     pid: int
     claims: list[Claim]
+    stillborn: bool
 
 
 Event = Union[Heard, Lost]
@@ -55,6 +59,7 @@ class _Hand:
         self.claims: list[Claim] = []
         self.idle = False
         self.all_settled = False
+        self.heard = False
 
 
 class Crew:
@@ -162,6 +167,7 @@ class Crew:
         ended = {attempt.claim.token for attempt in report.attempts} | {claim.token for claim in report.returned}
         hand.claims = [claim for claim in hand.claims if claim.token not in ended]
         hand.idle = report.idle
+        hand.heard = True
         return Heard(slot, report)
 
     def _lose(self, slot: int) -> Lost:
@@ -171,7 +177,7 @@ class Crew:
         del self._slot_of[fd]
         hand.line.close()
         self._free_slots.append(slot)
-        return Lost(slot, hand.pid, hand.claims)
+        return Lost(slot, hand.pid, hand.claims, not hand.heard)
 
     def _dismiss(self) -> None:
         for pool in self._pools:

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import NamedTuple
 from zlib import crc32
 
-from taskfarmer.errors import DiskError, LockError, StateError
+from taskfarmer.errors import DiskError, Fenced, LockError, StateError
 from taskfarmer.model import Owner
 from taskfarmer.system import files, process
 
@@ -277,6 +277,8 @@ class Journal:
             same = os.stat(self._path).st_ino == os.fstat(self._fd).st_ino
         except FileNotFoundError:
             same = False
+        if not same and not os.path.exists(os.path.join(self._workdir, "farm.json")):
+            raise Fenced(f"{self._workdir}: the workdir was removed")
         if not same:
             raise LockError(
                 f"{self._path}: another process removed it while this one held the lock: "

@@ -5,13 +5,14 @@ Under the lock there is file work only. A section that raises before its commit 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, Callable, Iterable, Iterator
 
-from taskfarmer.errors import DiskError, LockError, StateError, UsageError
+from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.journal import Journal
@@ -88,6 +89,8 @@ class Workdir:
             finally:
                 self._leave()
         except OSError as error:
+            if error.errno == errno.ENOENT and not os.path.isdir(self.path):
+                raise Fenced(f"{self.path}: the workdir was removed") from error
             if error.errno not in files.DISK_TROUBLE:
                 raise
             raise DiskError(f"{self.path}: {error.strerror}") from error
