@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.measure import Place, write_list
 from taskfarmer.model import Attempt, Claim, Outcome
-from taskfarmer.stores.section import Workdir
 from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import process
 from taskfarmer.tasklists.lines import ListTaskList
 

@@ -9,8 +9,8 @@ from taskfarmer.farm.stop import Stop
 from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.section import Workdir
 from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files, process, resources
 from taskfarmer.tasklists.base import TaskList
 

@@ -15,8 +15,9 @@ from typing import Any, Iterator
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Task
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.section import Section, Workdir
-from taskfarmer.stores.workdir import STATE_FILES, decode, encode, number_lines, parse_claims, read_tasks, task_line
+from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, parse_claims, read_tasks, task_line
+from taskfarmer.stores.section import Section
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
 from taskfarmer.tasklists.base import TaskList
 

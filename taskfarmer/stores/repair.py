@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Callable, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import StateError
+from taskfarmer.stores.lines import Held, Size, broken_line, parse_task
 from taskfarmer.stores.lists import with_tasks_of_no_list
 from taskfarmer.stores.section import Section
-from taskfarmer.stores.workdir import Held, Size, broken_line, parse_task
 
 _FARTHEST = 1_000_000  # a new id further off than this is a slip of the hand
 _ORDER = ("finished", "toprocess", "later", "failed")

@@ -1,4 +1,4 @@
-"""The text store: a farm as files that a person can `cat`. See stores/workdir.py for the names and the lines.
+"""The text store: a farm as files that a person can `cat`. See stores/lines.py for the names and the lines.
 
     toprocess --claim--> running/OWNER/claims --settle--> finished, failed
         ^                        |                           |
@@ -22,9 +22,7 @@ from taskfarmer.stores import lists, slotfile
 from taskfarmer.stores.attempts import MOST, Attempts
 from taskfarmer.stores.base import Added, Exchange, Recovered
 from taskfarmer.stores.journal import Pending
-from taskfarmer.stores.repair import repair
-from taskfarmer.stores.section import Section, Workdir
-from taskfarmer.stores.workdir import (
+from taskfarmer.stores.lines import (
     STATE_FILES,
     Held,
     Size,
@@ -38,6 +36,9 @@ from taskfarmer.stores.workdir import (
     read_tasks,
     task_line,
 )
+from taskfarmer.stores.repair import repair
+from taskfarmer.stores.section import Section
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files, process
 from taskfarmer.system.presence import Presence
 from taskfarmer.tasklists.base import TaskList

@@ -1,159 +1,210 @@
-"""The workdir of the text store: its names, its lines, and `farm.json`.
+"""A workdir as one process uses it: entering it alone, its lock and journal, `farm.json`, and who owns claims in it."""
 
-toprocess   ID command        a stack: the last line is the next task
-later       ID command        a queue in plain order; turned round into toprocess when that is empty
-finished    ID command        in the order they were settled
-failed      ID command
-attempts    ID COUNTED TOTAL  see stores/attempts.py
-sizes       NAME BYTES LINES  of those five, after the last exchange; advisory
-farm.json   what the farm is: format, lock, list, next id; always replaced by rename
-running/OWNER/claims          TOKEN ID ATTEMPT command, of every claim its farmer holds
-running/OWNER/slot_K          see stores/slotfile.py
-running/OWNER/alive           see system/presence.py
-logs/log_ID                   stdout and stderr of the task's last attempt
-timeline.json                 see farm/timeline.py
-journal                       see stores/journal.py
-lock                          unless it lives elsewhere; holds the farm's nonce
-"""
+from __future__ import annotations
 
+import errno
 import os
-from typing import Any, Iterable, Iterator, NamedTuple
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
-from taskfarmer.errors import StateError
-from taskfarmer.model import Task
+from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
+from taskfarmer.model import Owner
+from taskfarmer.stores.journal import Journal
+from taskfarmer.stores.lines import FORMAT, STATE_FILES, owners_folder, parse_farm
+from taskfarmer.stores.section import Section
+from taskfarmer.system import files, presence, process
+from taskfarmer.system.lock import FarmLock, check_lock_dir, choose_place
 
-FORMAT = 1
-STATE_FILES = ("toprocess", "later", "finished", "failed", "attempts")
-
-
-class Held(NamedTuple):
-    """A line of `claims`, read back."""
-
-    token: int
-    id: int
-    attempt: int
-    command: bytes
+_LOOK_AGAIN = 0.05
 
 
-def task_line(id: int, command: bytes) -> bytes:
-    """`ID command`"""
-    return b"%d %s\n" % (id, command)
+class Workdir:
+    """One farm's folder as one process uses it: its lock, its journal and what `farm.json` says."""
 
+    def __init__(
+        self,
+        path: str,
+        owner: Owner,
+        lock_kind: str = "flock",
+        lock_dir: str | None = None,
+        shared: bool = False,
+        on_wait: Callable[[str], None] = lambda holder: None,
+    ) -> None:
+        self.path = path
+        self.owner = owner
+        self.farm: dict[str, Any] | None = None
+        self._farm_read = 0.0
+        self._on_wait = on_wait
+        _check_places(path)
+        if lock_dir is not None:
+            check_lock_dir(lock_dir)
+        _make_workdir(path, shared)
+        self.shared = bool(os.stat(path).st_mode & 0o020)
+        self.journal = Journal(path, owner, self.shared)
+        self.farm = self._read_farm()
+        if self.farm is None:
+            self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
+        else:
+            self._wanted_kind, place = self.farm["lock"]["kind"], self.farm["lock"]["path"]
+        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds)
 
-def parse_task(line: bytes) -> tuple[int, bytes] | None:
-    """Id and command of an `ID command` line, None if it is not one."""
-    id, blank, command = line.partition(b" ")
-    return (int(id), command) if id.isdigit() and blank and command else None
+    def close(self) -> None:
+        """Let go of the lock file and the folder."""
+        self._lock.close()
+        self.journal.close()
 
+    @contextmanager
+    def section(self, farm_age: float = 0.0) -> Iterator[Section]:
+        """Be alone in the workdir. What is written down is done at the end, wholly or not at all.
 
-def encode(command: str) -> bytes:
-    """A command as the state files hold it: the user's bytes."""
-    return command.encode("utf-8", "surrogateescape")
+        `farm_age`: how many seconds old the content of `farm.json` may be.
+        """
+        try:
+            self._enter(farm_age)
+            section = Section(self)
+            try:
+                try:
+                    yield section
+                except BaseException:
+                    if not section.is_done:
+                        self.journal.abandon()
+                    raise
+                section.commit()
+            finally:
+                self._leave()
+        except OSError as error:
+            if error.errno == errno.ENOENT and not os.path.isdir(self.path):
+                raise Fenced(f"{self.path}: the workdir was removed") from error
+            if error.errno not in files.DISK_TROUBLE:
+                raise
+            raise DiskError(f"{self.path}: {error.strerror}") from error
 
+    def _enter(self, farm_age: float) -> None:
+        while True:
+            self._lock.__enter__()
+            try:
+                if self.journal.enter():
+                    if time.monotonic() - self._farm_read > farm_age:
+                        self.farm = self._read_farm()
+                    if self.farm is None or self.farm["lock"]["path"] == self._lock.path:
+                        return
+                    # Somebody founded the farm in the meantime, with the lock elsewhere: use that one.
+                    self.journal.abandon()
+            except BaseException:
+                self._leave()
+                raise
+            self._leave()
+            if self.farm is not None and self.farm["lock"]["path"] != self._lock.path:
+                self._lock.close()
+                self._lock = FarmLock(self.farm["lock"]["path"], self.farm["lock"]["kind"], self._say_who_holds)
+            else:
+                time.sleep(_LOOK_AGAIN)
 
-def decode(command: bytes) -> str:
-    """A command as the rest of the program knows it."""
-    return command.decode("utf-8", "surrogateescape")
+    def _leave(self) -> None:
+        self.journal.release()
+        self._lock.__exit__()
 
+    def _say_who_holds(self) -> None:
+        content = files.read_file(os.path.join(self.path, "journal")) or b""
+        words = content.partition(b"\n")[0].decode("utf-8", "replace").split()
+        self._on_wait(words[-1] if len(words) > 2 else "another process")
 
-def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
-    """`ID command` lines, with ids from `first_id` on."""
-    for id, command in enumerate(commands, first_id):
-        if "\n" in command or not command:
-            raise StateError(
-                f"task {id}: one line is wanted for a command, found {command[:60]!r}; join lines with ';'"
-            )
-        yield f"{id} {command}\n".encode("utf-8", "surrogateescape")
+    # farm.json
 
+    def _read_farm(self) -> dict[str, Any] | None:
+        # O_CREAT reaches the server: a name that is "not there" may be a memory 30 s old.
+        path = os.path.join(self.path, "farm.json")
+        try:
+            fd = files.open_or_create(path, self.shared)
+        except IsADirectoryError as error:
+            raise StateError(f"{path}: a file was expected, found a folder. Use another --workdir") from error
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}. Use a --workdir you can write to") from error
+        try:
+            self._farm_read = time.monotonic()
+            return parse_farm(path, files.read_all(fd))
+        finally:
+            os.close(fd)
 
-def read_tasks(path: str) -> Iterator[Task]:
-    """Every task in a state file, in its order; StateError for a line that is none."""
-    try:
-        file = open(path, "rb")
-    except FileNotFoundError:
-        return
-    with file:
-        for number, line in enumerate(file, 1):
-            task = parse_task(line.rstrip(b"\n"))
-            if task is None:
-                raise broken_line(path, number, line)
-            yield Task(task[0], decode(task[1]))
+    def found_farm(self) -> dict[str, Any]:
+        """What `farm.json` of a new farm says; its nonce is put into the lock file."""
+        nonce = os.urandom(8).hex()
+        fd = files.open_or_create(self._lock.path, self.shared)
+        try:
+            files.write_all(fd, nonce.encode() + b"\n", 0)
+        finally:
+            os.close(fd)
+        return {
+            "format": FORMAT,
+            "lock": {"kind": self._wanted_kind, "path": self._lock.path, "nonce": nonce},
+            "next_id": 0,
+        }
 
-
-def claim_line(token: int, id: int, attempt: int, command: bytes) -> bytes:
-    """`TOKEN ID ATTEMPT command`"""
-    return b"%d %d %d %s\n" % (token, id, attempt, command)
-
-
-def parse_claims(content: bytes) -> list[Held]:
-    """Every claim of a `claims` file."""
-    held = []
-    for line in content.split(b"\n"):
-        words = line.split(b" ", 3)
-        if len(words) == 4:
-            held.append(Held(int(words[0]), int(words[1]), int(words[2]), words[3]))
-    return held
-
-
-def broken_line(path: str, number: int, line: bytes) -> StateError:
-    """The sentence for a line that is not `ID command`."""
-    found = line[:80].decode("utf-8", "backslashreplace")
-    return StateError(f"{path}, line {number}: 'ID command' was expected, found {found!r}. Correct or remove that line")
-
-
-class Size(NamedTuple):
-    """How large a state file is."""
-
-    bytes: int
-    lines: int
-
-
-def format_sizes(sizes: dict[str, Size]) -> bytes:
-    """The text of `sizes`."""
-    return b"".join(b"%s %d %d\n" % (name.encode(), *sizes[name]) for name in STATE_FILES)
-
-
-def parse_sizes(content: bytes | None) -> dict[str, Size] | None:
-    """What `sizes` says, None if it is missing or torn."""
-    sizes = {}
-    for line in (content or b"").splitlines():
-        words = line.split()
-        if len(words) != 3 or not (words[1].isdigit() and words[2].isdigit()):
-            return None
-        sizes[words[0].decode()] = Size(int(words[1]), int(words[2]))
-    return sizes if all(name in sizes for name in STATE_FILES) else None
-
-
-def parse_farm(path: str, content: bytes) -> dict[str, Any] | None:
-    """What `farm.json` says; None if the farm is new. Raises StateError for what we cannot have written."""
-    import json
-
-    if not content.strip():
-        return None
-    try:
-        farm: dict[str, Any] = json.loads(content)
-        format = farm["format"]
-        if format == FORMAT and not (
-            {"lock", "next_id"} <= farm.keys() and {"kind", "path", "nonce"} <= farm["lock"].keys()
-        ):
-            raise KeyError("lock or next_id")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StateError(f"{path}: this is no farm.json of PyTaskFarmer. Use another --workdir") from error
-    if format != FORMAT:
-        raise StateError(
-            f"{path}: format {format} was written by a newer PyTaskFarmer, this one knows {FORMAT}. "
-            "Use that version, or another --workdir"
+    def check_lock(self) -> None:
+        """Refuse to go on with a lock that is not the farm's. Call it within a section, once, when joining."""
+        assert self.farm is not None
+        lock = self.farm["lock"]
+        found = (files.read_file(lock["path"]) or b"").decode("utf-8", "replace").strip()
+        if found == lock["nonce"] and self._lock.path == lock["path"]:
+            return
+        if not found and not self._somebody_else_lives():
+            with open(lock["path"], "w", encoding="utf-8") as file:  # the site's clean-up took it; nobody holds it
+                file.write(lock["nonce"] + "\n")
+            return
+        raise LockError(
+            f"{lock['path']}: this is not the lock that the farm in {self.path} was made with "
+            "(recorded in its farm.json). All its farmers must see the same lock file"
         )
-    return farm
+
+    def _somebody_else_lives(self) -> bool:
+        return any(self.lives(owner) for owner in self.owners() if owner != self.owner)
+
+    # Owners
+
+    def owners(self) -> list[Owner]:
+        """Every owner that has a folder in `running/`."""
+        try:
+            names = os.listdir(owners_folder(self.path))
+        except FileNotFoundError:
+            return []
+        return [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
+
+    def owner_file(self, owner: Owner, name: str) -> str:
+        """The path of one of an owner's files, seen from the workdir."""
+        return f"running/{owner}/{name}"
+
+    def lives(self, owner: Owner) -> bool:
+        """Whether an owner may still be at work. Of one on another host that is assumed."""
+        held = presence.is_held(os.path.join(self.path, self.owner_file(owner, "alive")))
+        if held is None:
+            return not process.is_gone(owner)
+        return held or not process.is_gone(owner)
 
 
-def format_farm(farm: dict[str, Any]) -> bytes:
-    """The text of `farm.json`."""
-    import json
+def _check_places(path: str) -> None:
+    """Refuse a folder that holds somebody else's things, before anything is made in it."""
+    for name in (*STATE_FILES, "sizes", "journal", "farm.json", "lock"):
+        if os.path.isdir(os.path.join(path, name)):
+            raise StateError(f"{path}/{name}: a file is wanted, found a folder. Use another --workdir")
+    for name in ("running", "logs"):
+        place = os.path.join(path, name)
+        if os.path.lexists(place) and not os.path.isdir(place):
+            raise StateError(f"{path}/{name}: a folder is wanted, found a file. Use another --workdir")
+    try:
+        parse_farm(os.path.join(path, "farm.json"), files.read_file(os.path.join(path, "farm.json")) or b"")
+    except OSError:
+        pass  # not there, or not ours to read: whoever opens it for writing says so
 
-    return json.dumps(farm, indent=1, sort_keys=True).encode() + b"\n"
 
-
-def owners_folder(workdir: str) -> str:
-    """`running/`"""
-    return os.path.join(workdir, "running")
+def _make_workdir(path: str, shared: bool) -> None:
+    try:
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise UsageError(f"{path}: a folder is wanted for the workdir, found a file. Use another --workdir")
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        shared = shared or bool(os.stat(os.path.dirname(os.path.abspath(path))).st_mode & 0o2000)
+        files.make_folder(path, shared)
+        files.make_folder(os.path.join(path, "running"), shared)
+        files.make_folder(os.path.join(path, "logs"), shared)
+    except OSError as error:
+        raise UsageError(f"{path}: the workdir cannot be made here: {error.strerror}. Use --workdir DIR") from error

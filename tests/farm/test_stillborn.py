@@ -31,9 +31,7 @@ main(["tasks.txt", "-n", "2"])
 
 def test_workers_that_die_at_once_end_the_farm_and_lose_no_task(farm: Farm) -> None:
     farm.write("true", "true", "true")
-    done = subprocess.run(
-        [sys.executable, "-c", SABOTAGE], cwd=farm.folder, text=True, capture_output=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", SABOTAGE], cwd=farm.folder, text=True, capture_output=True, timeout=60)
     assert done.returncode == 75, done.stdout + done.stderr
     assert "workers die as soon as they start" in done.stdout
     farm.run(check=0)

@@ -9,9 +9,9 @@ from typing import Callable, Iterable, Iterator
 
 from taskfarmer.model import Attempt, Claim, Outcome
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.section import Workdir
+from taskfarmer.stores.lines import parse_claims
 from taskfarmer.stores.textfiles import TextStore
-from taskfarmer.stores.workdir import parse_claims
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import process
 from taskfarmer.tasklists.lines import ListTaskList
 

@@ -118,7 +118,7 @@ def test_a_local_scratch_is_passed_over_when_the_workdir_is_on_a_shared_disk(
 
 def test_tmp_and_tmpdir_never_hold_the_lock(workdir: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They differ from node to node: the ancestor lost tasks that way."""
-    from taskfarmer.stores.section import Workdir
+    from taskfarmer.stores.workdir import Workdir
     from taskfarmer.system import process
 
     for name in ("TMP", "TMPDIR", "TEMP"):
