@@ -165,8 +165,6 @@ class Farmer:
         self._pace.exchanged()
         self._polled_at = now
         try:
-            if self._stopping is not None and self._backlog:
-                self._give_back_backlog()
             self._exchange(self._want())
             self._disk_trouble_since = None
         except Fenced as error:
@@ -199,9 +197,10 @@ class Farmer:
         return self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
 
     def _exchange(self, want: int) -> None:
-        if self._stopping is not None:
-            self._done.sort(key=lambda attempt: attempt.claim.token)
-        result = self._store.exchange(self._done, want)
+        unstarted = list(self._backlog) if self._stopping is not None else []
+        result = self._store.exchange(self._done, want, unstarted)
+        if unstarted:
+            self._backlog.clear()
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
         self._done = []
@@ -212,11 +211,6 @@ class Farmer:
         if result.paused and not result.claims:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
-
-    def _give_back_backlog(self) -> None:
-        self._store.give_back(sorted(self._backlog))  # by token, as they were claimed
-        self._left = (self._left or 0) + len(self._backlog)
-        self._backlog.clear()
 
     def _suffer_disk(self, message: str, now: float) -> None:
         """No new claims; what cannot be written is tried again for a while; then we leave it to a restart."""

@@ -49,16 +49,13 @@ class TaskSource(Protocol):
 
     others: int
 
-    def exchange(self, settled: Sequence[Attempt], want: int) -> Exchange:
-        """Settle these attempts, then claim up to `want` tasks, wholly or not at all.
+    def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
+        """Settle these attempts, give back claims that were never started, then claim up to `want` tasks: all or nothing.
 
-        Gives back (interrupted, worker lost) and claims never go together: then nothing is claimed.
+        What goes back (unstarted, interrupted, worker lost) is next again, in the order in which it was claimed. An
+        exchange gives back or claims, never both: then nothing is claimed. For unstarted claims no attempt is counted.
         Raises Fenced when our claims were taken over, DiskError when the disk refuses.
         """
-        ...
-
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Return claims that were never started. No attempt is counted."""
         ...
 
     def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:

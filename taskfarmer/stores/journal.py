@@ -226,7 +226,10 @@ class Journal:
             if operation.kind in (Kind.RENAME, Kind.REMOVE):
                 renamed.add(os.path.dirname(operation.name))
         for folder in renamed:
-            files.sync_folder(os.path.join(self._workdir, folder))
+            if folder:
+                files.sync_folder(os.path.join(self._workdir, folder))
+            else:
+                os.fsync(self._folder)
 
     def _do(self, operation: Operation) -> None:
         kind, name = operation.kind, operation.name

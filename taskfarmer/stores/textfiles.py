@@ -93,15 +93,15 @@ class TextStore:
         folder = os.path.join(self.workdir.path, "running", str(self._owner))
         _remove_owner_folder(folder)
 
-    def exchange(self, settled: Sequence[Attempt], want: int) -> Exchange:
-        """Settle these attempts, then claim up to `want` tasks. See TaskSource."""
+    def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
+        """Settle, give back, claim. See TaskSource."""
         plan = _Plan()
         try:
             with self._section(partial(self._files_to_touch, settled), _FARM_AGE) as section:
                 self._collect_pending(section)
                 self._check_not_fenced(section)
                 self._read_attempts(section)
-                self._settle(section, settled, plan)
+                self._settle(section, settled, unstarted, plan)
                 paused = section.farm.get("paused")
                 if want and not plan.gives_back and not paused:
                     self._claim(section, want, plan)
@@ -125,22 +125,6 @@ class TextStore:
             list(section.farm.get("requests", ())),
         )
 
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """Return claims that were never started: the first of them is the next task again."""
-        plan = _Plan()
-        try:
-            with self._section(("toprocess",), _FARM_AGE) as section:
-                self._collect_pending(section)
-                self._check_not_fenced(section)
-                ours = [claim for claim in claims if claim.token in self._held]
-                plan.dropped = [claim.token for claim in ours]
-                section.append("toprocess", [task_line(c.id, encode(c.command)) for c in reversed(ours)])
-                self._write_claims(section, plan)
-        except Pending:
-            self._pending = plan
-            raise
-        self._adopt(plan)
-
     def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
         """How attempts of a lost worker ended, as far as it wrote that down."""
         path = os.path.join(self.workdir.path, self.workdir.owner_file(self._owner, f"slot_{slot}"))
@@ -151,8 +135,13 @@ class TextStore:
             if (end := ends.get(claim.token))
         ]
 
-    def _settle(self, section: Section, settled: Sequence[Attempt], plan: _Plan) -> None:
+    def _settle(self, section: Section, settled: Sequence[Attempt], unstarted: Sequence[Claim], plan: _Plan) -> None:
         lines: dict[str, list[bytes]] = {name: [] for name in STATE_FILES}
+        back: list[tuple[int, bytes]] = []
+        for claim in unstarted:
+            if claim.token in self._held:
+                plan.dropped.append(claim.token)
+                back.append((claim.token, task_line(claim.id, encode(claim.command))))
         for attempt in settled:
             claim = attempt.claim
             if claim.token not in self._held:
@@ -161,8 +150,11 @@ class TextStore:
                 continue
             plan.dropped.append(claim.token)
             self._place(lines, claim.id, encode(claim.command), attempt.outcome)
-        lines["toprocess"].reverse()  # the first to be given back is the next again
-        plan.gives_back = bool(lines["toprocess"])
+            if attempt.outcome.state is State.TOPROCESS:
+                back.append((claim.token, lines["toprocess"].pop()))
+        back.sort(reverse=True)  # the first that was claimed is the next again
+        lines["toprocess"] = [line for _, line in back]
+        plan.gives_back = bool(back)
         plan.grows_later = bool(lines["later"])
         for name, of_this_state in lines.items():
             section.append(name, of_this_state)

@@ -43,7 +43,7 @@ def exchanges(calls: list[tuple[int, str, str]]) -> list[list[str]]:
             continue
         if name == "flock" and "/lock>" in arguments and "LOCK_EX" in arguments:
             current = []
-        if current is not None:
+        if current is not None and name != "lseek":  # which never leaves the process
             current.append(f"{name}({arguments}")
         if name == "flock" and "/lock>" in arguments and "LOCK_UN" in arguments and current is not None:
             if any("/claims" in call for call in current):

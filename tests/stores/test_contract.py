@@ -142,7 +142,7 @@ def test_claims_that_were_never_started_go_back_in_their_order_without_an_attemp
     farm.load(*numbered(6))
     with farm.farmer() as store:
         claims = store.exchange([], 4).claims
-        store.give_back(claims[1:])
+        store.exchange([], 0, claims[1:])
         again = store.exchange([], 6).claims
         assert ids(again) == [1, 2, 3, 4, 5]
         assert {claim.attempt for claim in again} == {1}
@@ -315,7 +315,7 @@ def test_commands_pass_through_every_state_unharmed(farm: TextFarm) -> None:
         assert [claim.command for claim in claims] == list(NASTY)
         store.exchange([ended(claim, Outcome.INTERRUPTED) for claim in claims], 0)
         claims = store.exchange([], 99).claims
-        store.give_back(claims)
+        store.exchange([], 0, claims)
         claims = store.exchange([], 99).claims
         assert [claim.command for claim in claims] == list(NASTY)
         store.exchange([ended(claim, Outcome.FAILED, 1) for claim in claims], 0)

@@ -170,7 +170,7 @@ def settle_with_retries(farm: TextFarm) -> Operate:
 def give_back(farm: TextFarm) -> Operate:
     farm.load(*COMMANDS)
     store, claims = claimed(farm, 4)
-    return lambda: store.give_back(claims[1:])
+    return lambda: store.exchange([], 0, claims[1:])
 
 
 def fail(farm: TextFarm, count: int) -> None:

@@ -88,7 +88,7 @@ def give_back(farmer: Farmer) -> Callable[[], None]:
 
     def operate() -> None:
         claims = list(farmer.held.values())[1:]
-        farmer.store.give_back(claims)
+        farmer.store.exchange([], 0, claims)
         for claim in claims:
             farmer.held.pop(claim.token, None)
             farmer.got.remove(claim.id)
