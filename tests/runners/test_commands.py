@@ -101,9 +101,8 @@ def result(way, line: str, place: Path) -> tuple[int, list[str], dict[str, str]]
     status = 128 + os.WTERMSIG(raw) if os.WIFSIGNALED(raw) else os.WEXITSTATUS(raw)
     said = [told(text) for text in output.read_text(errors="replace").splitlines() if not KILLED.fullmatch(text)]
     if "env" in line:
-        said = [
-            text for text in said if not text.startswith("_=")
-        ]  # bash sets it, and gives the others an order of its own
+        # Each shell writes these anew, and gives the others an order of its own.
+        said = [text for text in said if not text.startswith(("_=", "SHLVL=", "OLDPWD="))]
     if "|" in line or "env" in line:
         said.sort()  # the two ends of a pipe speak when they like
     left = {}
