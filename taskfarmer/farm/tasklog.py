@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from taskfarmer.farm.orders import Setup
+from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import files
 
 _APPEND = os.O_APPEND | os.O_TRUNC
@@ -20,7 +21,7 @@ class TaskLog:
 
     def __init__(self, setup: Setup, slot: int) -> None:
         self._setup = setup
-        self._scratch = os.path.join(setup.workdir, "running", str(setup.owner), f"log_{slot}")
+        self._scratch = os.path.join(owner_folder(setup.workdir, setup.owner), f"log_{slot}")
         self._prefix = os.path.join(setup.workdir, "logs", "log_")
         self._limit = setup.log_limit
         self._fd = -1

@@ -18,6 +18,7 @@ from taskfarmer.farm.orders import Halt, Report, Setup, Work
 from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
 from taskfarmer.stores import slotfile
+from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import process
 from taskfarmer.system.presence import Presence
 
@@ -51,7 +52,7 @@ class Worker:
         self._line = line
         self._farmer = farmer
         self._slot = Slot(slot)
-        folder = os.path.join(setup.workdir, "running", str(setup.owner))
+        folder = owner_folder(setup.workdir, setup.owner)
         self._presence = Presence(os.path.join(folder, "alive"))
         # Without O_CREAT: a slot file that is gone says that we were taken over.
         self._record_fd = os.open(os.path.join(folder, f"slot_{slot}"), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

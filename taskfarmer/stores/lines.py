@@ -20,7 +20,7 @@ import os
 from typing import Any, Iterable, Iterator, NamedTuple
 
 from taskfarmer.errors import StateError
-from taskfarmer.model import Task
+from taskfarmer.model import Owner, Task
 
 FORMAT = 1
 STATE_FILES = ("toprocess", "later", "finished", "failed", "attempts")
@@ -157,3 +157,8 @@ def format_farm(farm: dict[str, Any]) -> bytes:
 def owners_folder(workdir: str) -> str:
     """`running/`"""
     return os.path.join(workdir, "running")
+
+
+def owner_folder(workdir: str, owner: Owner) -> str:
+    """`running/OWNER/`"""
+    return os.path.join(workdir, "running", str(owner))

@@ -15,7 +15,7 @@ from typing import Any, Iterator
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Task
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, parse_claims, read_tasks, task_line
+from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, read_tasks, task_line
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
@@ -66,7 +66,7 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     new = section.extend("later", to_do())
     section.cut("toprocess", 0, 0)
     farm["next_id"] = max(total, len(done))
-    farm["list"] = _loaded(tasklist, seen, lines=total, line_ids=total)
+    farm["list"] = _loaded(seen, _digest(tasklist.path), lines=total, line_ids=total)
     section.set_farm(farm)
     added = section.added(new)
     if done:
@@ -77,7 +77,7 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
 def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm = dict(section.farm)
     new = section.extend("later", number_lines(tasklist, farm["next_id"]))
-    farm["list"] = _loaded(tasklist, seen, lines=new, line_ids=0 if farm["next_id"] else new)
+    farm["list"] = _loaded(seen, _digest(tasklist.path), lines=new, line_ids=0 if farm["next_id"] else new)
     farm["next_id"] += new
     section.set_farm(farm)
     return section.added(new)
@@ -96,7 +96,7 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
     farm = {
         **section.farm,
         "next_id": new,
-        "list": _loaded(tasklist, seen, lines=new, line_ids=new),
+        "list": _loaded(seen, _digest(tasklist.path), lines=new, line_ids=new),
         "of_no_list": [],
         "dropped": 0,
     }
@@ -127,16 +127,16 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
     else:
         new, dropped, lines = _match(section, tasklist, farm["next_id"])
         line_ids = 0
-    farm["list"] = _loaded(tasklist, seen, lines, line_ids)
+    farm["list"] = _loaded(seen, digest, lines, line_ids)
     farm["next_id"] += new
     farm["dropped"] = farm.get("dropped", 0) + dropped
     section.set_farm(farm)
     return section.added(new, dropped)
 
 
-def _loaded(tasklist: TaskList, seen: dict[str, Any], lines: int, line_ids: int) -> dict[str, Any]:
+def _loaded(seen: dict[str, Any], digest: str, lines: int, line_ids: int) -> dict[str, Any]:
     """What `farm.json` says of a list: how many lines it has, and below which id each id is its line's index."""
-    return {**seen, "sha256": _digest(tasklist.path), "lines": lines, "line_ids": line_ids}
+    return {**seen, "sha256": digest, "lines": lines, "line_ids": line_ids}
 
 
 def with_tasks_of_no_list(farm: dict[str, Any], next_id: int) -> dict[str, Any]:
@@ -192,10 +192,9 @@ def _settled_commands(workdir: Workdir) -> Iterator[str]:
     for name in ("finished", "failed"):
         for task in read_tasks(os.path.join(workdir.path, name)):
             yield task.command
-    for owner in workdir.owners():
-        content = files.read_file(os.path.join(workdir.path, workdir.owner_file(owner, "claims"))) or b""
-        for held in parse_claims(content):
-            yield decode(held.command)
+    for _, held in workdir.all_claims():
+        for one in held:
+            yield decode(one.command)
 
 
 def _digest(path: str, size: int | None = None) -> str:

@@ -24,13 +24,13 @@ from taskfarmer.stores.base import Added, Exchange, Recovered
 from taskfarmer.stores.journal import Pending
 from taskfarmer.stores.lines import (
     STATE_FILES,
-    Held,
     Size,
     broken_line,
     claim_line,
     decode,
     encode,
     number_lines,
+    owner_folder,
     parse_claims,
     parse_task,
     read_tasks,
@@ -76,7 +76,7 @@ class TextStore:
 
     def join(self, slots: int) -> Presence:
         """Become an owner: presence first, then the files of each slot and an empty `claims`."""
-        folder = os.path.join(self.workdir.path, "running", str(self._owner))
+        folder = owner_folder(self.workdir.path, self._owner)
         files.make_folder(folder, self.workdir.shared)
         presence = Presence(os.path.join(folder, "alive"), create=True)
         presence.beat()
@@ -90,7 +90,7 @@ class TextStore:
         """Stop being an owner. What is still claimed stays, for whoever recovers us."""
         if self._held or self._pending:
             return
-        folder = os.path.join(self.workdir.path, "running", str(self._owner))
+        folder = owner_folder(self.workdir.path, self._owner)
         _remove_owner_folder(folder)
 
     def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
@@ -282,15 +282,7 @@ class TextStore:
             )
 
     def _held_by_others(self) -> int:
-        return sum(len(held) for _, held in self._all_claims(skip=self._owner))
-
-    def _all_claims(self, skip: Owner | None = None) -> Iterator[tuple[Owner, list[Held]]]:
-        for owner in self.workdir.owners():
-            if owner == skip:
-                continue
-            content = files.read_file(os.path.join(self.workdir.path, self.workdir.owner_file(owner, "claims")))
-            if content:
-                yield owner, parse_claims(content)
+        return sum(len(held) for _, held in self.workdir.all_claims(skip=self._owner))
 
     @contextmanager
     def _section(
@@ -303,7 +295,7 @@ class TextStore:
                 if self.workdir.farm is None or not section.was_edited(to_touch):
                     yield section
                     return
-                message = repair(section, self._commands, [h for _, held in self._all_claims() for h in held])
+                message = repair(section, self._commands, [h for _, held in self.workdir.all_claims() for h in held])
             if message:
                 self._tell(message)
 
@@ -325,7 +317,7 @@ class TextStore:
         return recovered
 
     def _take_over(self, owner: Owner, killed: int) -> Recovered:
-        folder = os.path.join(self.workdir.path, "running", str(owner))
+        folder = owner_folder(self.workdir.path, owner)
         settled = requeued = 0
         with self._section(STATE_FILES) as section:
             claims = files.read_file(os.path.join(folder, "claims"))
@@ -383,7 +375,7 @@ class TextStore:
     def counts(self) -> dict[State, int]:
         """How many tasks stand in each state."""
         with self._section(STATE_FILES) as section:
-            running = sum(len(held) for _, held in self._all_claims())
+            running = sum(len(held) for _, held in self.workdir.all_claims())
             return {
                 State.TOPROCESS: section.left,
                 State.RUNNING: running,
@@ -394,7 +386,7 @@ class TextStore:
     def records(self, state: State | None = None) -> Iterator[Record]:
         """Every task in a state, or every task."""
         if state in (None, State.RUNNING):
-            for owner, held in self._all_claims():
+            for owner, held in self.workdir.all_claims():
                 for one in held:
                     yield Record(Task(one.id, decode(one.command)), State.RUNNING, owner)
         for name in ("finished", "failed", "toprocess", "later"):

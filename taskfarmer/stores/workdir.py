@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
 from taskfarmer.model import Owner
 from taskfarmer.stores.journal import Journal
-from taskfarmer.stores.lines import FORMAT, STATE_FILES, owners_folder, parse_farm
+from taskfarmer.stores.lines import FORMAT, STATE_FILES, Held, owners_folder, parse_claims, parse_farm
 from taskfarmer.stores.section import Section
 from taskfarmer.system import files, presence, process
 from taskfarmer.system.lock import FarmLock, check_lock_dir, choose_place
@@ -169,6 +169,14 @@ class Workdir:
         except FileNotFoundError:
             return []
         return [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
+
+    def all_claims(self, skip: Owner | None = None) -> Iterator[tuple[Owner, list[Held]]]:
+        """Every owner that holds claims, but one, with what it holds."""
+        for owner in self.owners():
+            if owner != skip:
+                content = files.read_file(os.path.join(self.path, self.owner_file(owner, "claims")))
+                if content:
+                    yield owner, parse_claims(content)
 
     def owner_file(self, owner: Owner, name: str) -> str:
         """The path of one of an owner's files, seen from the workdir."""
