@@ -75,7 +75,9 @@ class Pace:
             ahead = 0  # so long that each that ends may fetch the next
         want = idle + ahead - backlog
         if left is not None and self.others:
-            want = min(want, max(idle, left // (2 * (self.others + 1))))
+            # Less than what is done until the next exchange gains nobody anything.
+            until_next = 0 if self.length is None else int(self._slots * INTERVAL / max(self.length, 1e-4))
+            want = min(want, max(idle, until_next, left // (2 * (self.others + 1))))
         return max(0, want)
 
     def batch(self, backlog: int, more_to_come: bool) -> int:

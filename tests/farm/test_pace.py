@@ -117,3 +117,16 @@ def test_when_it_holds_less_than_it_needs_it_runs_low_and_when_it_holds_plenty_i
     pace = pace_that_knows(length)
     assert idle == 0 or pace.runs_low(0, idle)
     assert not pace.runs_low(10**7, idle)
+
+
+@given(st.floats(1e-4, 0.05), st.integers(1, 64), st.integers(0, 10**5), st.integers(1, 1000))
+def test_among_others_the_last_tasks_are_shared_but_never_so_finely_that_slots_wait(
+    length: float, slots: int, left: int, others: int
+) -> None:
+    pace = pace_that_knows(length, slots)
+    alone = pace.want(0, slots, left)
+    pace.others = others
+    want = pace.want(0, slots, left)
+    assert want <= alone
+    assert want <= max(left / (2 * (others + 1)), INTERVAL * slots / length, slots)
+    assert (want + 1) * length / slots >= INTERVAL
