@@ -3,6 +3,7 @@
 from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State
+from taskfarmer.system.presence import Sign
 
 
 class Exchange(NamedTuple):
@@ -64,6 +65,14 @@ class TaskSource(Protocol):
 
     def recover(self) -> list[Recovered]:
         """Take over the claims of owners that are dead."""
+        ...
+
+    def elsewhere(self, most: int) -> list[Owner]:
+        """Up to `most` owners on other hosts, chosen at random."""
+        ...
+
+    def sign(self, owner: Owner) -> Sign | None:
+        """An owner's last sign of life; None when it is gone."""
         ...
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from contextlib import contextmanager
 from functools import partial
 from typing import Callable, Iterable, Iterator, Sequence
@@ -40,7 +41,7 @@ from taskfarmer.stores.repair import repair
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files, process
-from taskfarmer.system.presence import Presence
+from taskfarmer.system.presence import Presence, Sign
 from taskfarmer.tasklists.base import TaskList
 
 _FARM_AGE = 2.0  # seconds until a pause or a request is noticed
@@ -299,7 +300,16 @@ class TextStore:
             if message:
                 self._tell(message)
 
-    # Dead owners
+    # Other owners
+
+    def elsewhere(self, most: int) -> list[Owner]:
+        """Owners on other hosts. See TaskSource."""
+        found = [owner for owner in self.workdir.owners() if owner.host != self._owner.host]
+        return random.sample(found, min(most, len(found)))
+
+    def sign(self, owner: Owner) -> Sign | None:
+        """An owner's last sign of life. See TaskSource."""
+        return self.workdir.sign(owner)
 
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners of this host; what they left running is ended first."""

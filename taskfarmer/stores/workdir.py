@@ -184,10 +184,14 @@ class Workdir:
 
     def lives(self, owner: Owner) -> bool:
         """Whether an owner may still be at work. Of one on another host that is assumed."""
-        held = presence.is_held(os.path.join(self.path, self.owner_file(owner, "alive")))
-        if held is None:
-            return not process.is_gone(owner)
-        return held or not process.is_gone(owner)
+        return presence.is_held(self._alive(owner)) or not process.is_gone(owner)
+
+    def sign(self, owner: Owner) -> presence.Sign | None:
+        """An owner's last sign of life."""
+        return presence.read_sign(self._alive(owner))
+
+    def _alive(self, owner: Owner) -> str:
+        return os.path.join(self.path, self.owner_file(owner, "alive"))
 
 
 def _check_places(path: str) -> None:

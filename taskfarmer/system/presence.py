@@ -4,7 +4,15 @@ The farmer and each of its workers open `alive` themselves and hold a shared `fl
 Dead means: somebody else gets it exclusively. A zombie holds nothing; a stopped or suspended process still holds it.
 An inherited or library-made lock will not do: filelock closes its descriptor in forked children.
 
-`alive` also holds a counter that the farmer moves every few seconds, for observers on other hosts.
+`alive` also holds what the farmer writes every few seconds, for observers on other hosts: a counter that moves, and how
+it fares. One line, `BEATS WELL FAILING`, in place:
+
+    00000000000000000042 00000000000000000317 00000000000000000000
+
+WELL: attempts that finished or took longer than a second. FAILING: how many in a row, up to now, failed at once.
+
+On a filesystem without locks each process leaves its name beside `alive` instead, as an empty file `here_PID.STARTTIME`;
+then the process table of its host is the witness.
 """
 
 from __future__ import annotations
@@ -12,8 +20,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from typing import NamedTuple
+
+from taskfarmer.system import process
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP))
+_HERE = "here_"
+
+
+class Sign(NamedTuple):
+    """A farmer's last sign of life: a counter that moves, and how its tasks fare."""
+
+    beats: int
+    well: int
+    failing: int
 
 
 class Presence:
@@ -22,26 +42,42 @@ class Presence:
     def __init__(self, path: str, create: bool = False) -> None:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         self._fd = os.open(path, flags, 0o666)
-        self._count = 0
+        self._beats = 0
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            # Without locks the process table of this host is the only witness (`--lock soft`).
+            self._sign_in(os.path.dirname(path))
 
-    def beat(self) -> None:
-        """Move the counter."""
-        self._count += 1
-        os.pwrite(self._fd, b"%020d\n" % self._count, 0)
+    def _sign_in(self, folder: str) -> None:
+        pid = os.getpid()
+        name = f"{_HERE}{pid}.{process.start_time(pid)}"
+        os.close(os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+    def beat(self, well: int = 0, failing: int = 0) -> None:
+        """Move the counter, and say how the tasks fare (see Sign)."""
+        self._beats += 1
+        # Always as long as any before: what is read at the same moment is one line, of this beat or the last.
+        os.pwrite(self._fd, b"%020d %020d %020d\n" % (self._beats, well, failing), 0)
 
     def close(self) -> None:
         """Give up this process's share."""
         os.close(self._fd)
 
 
-def is_held(path: str) -> bool | None:
-    """Whether any process holds presence there; None when this filesystem cannot tell."""
+def read_sign(path: str) -> Sign | None:
+    """What the farmer last said there; None when it has said nothing, or is gone."""
+    try:
+        with open(path, "rb") as file:
+            words = file.read(100).split()
+    except FileNotFoundError:
+        return None
+    return Sign(*map(int, words[:3])) if len(words) >= 3 else None
+
+
+def is_held(path: str) -> bool:
+    """Whether any process holds presence there. Without locks, that is proved for processes of this host only."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -52,8 +88,16 @@ def is_held(path: str) -> bool | None:
         return True
     except OSError as error:
         if error.errno in _NO_LOCKS:
-            return None
+            return _is_anybody_here(os.path.dirname(path))
         raise
     finally:
         os.close(fd)
     return False
+
+
+def _is_anybody_here(folder: str) -> bool:
+    try:
+        names = [name[len(_HERE) :] for name in os.listdir(folder) if name.startswith(_HERE)]
+    except FileNotFoundError:
+        return False
+    return any(process.start_time(int(pid)) == int(start) for pid, _, start in (name.partition(".") for name in names))

@@ -435,6 +435,24 @@ def test_an_owner_whose_worker_lives_is_not_recovered(farm: TextFarm) -> None:
     assert sorted(id for id, _ in work_off(farm)) == [0, 1, 2, 3]
 
 
+def test_an_owner_is_seen_by_its_sign_of_life(farm: TextFarm) -> None:
+    farm.load(*numbered(1))
+    with farm.farmer() as store:
+        store.join(1).beat(well=3, failing=2)
+        sign = store.sign(store.workdir.owner)
+        assert sign and (sign.well, sign.failing) == (3, 2)
+    assert store.sign(store.workdir.owner) is None, "it has left"
+
+
+def test_elsewhere_are_owners_of_other_hosts(farm: TextFarm) -> None:
+    farm.load(*numbered(1))
+    strangers = {farm.stranger(f"other{number}") for number in range(5)}
+    with farm.farmer(), farm.farmer() as store:
+        assert set(store.elsewhere(9)) == strangers
+        assert len(set(store.elsewhere(3)) & strangers) == 3
+        assert store.elsewhere(0) == []
+
+
 def test_an_owner_that_was_taken_over_is_fenced(farm: TextFarm) -> None:
     farm.load(*numbered(3))
     silent = farm.open()

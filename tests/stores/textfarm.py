@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
-from taskfarmer.model import Attempt, Claim, Outcome
+from taskfarmer.model import Attempt, Claim, Outcome, Owner
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.lines import parse_claims
 from taskfarmer.stores.textfiles import TextStore
@@ -65,6 +65,12 @@ class TextFarm:
     def take_over(self, store: TextStore, silent: TextStore) -> None:
         """What an observer on another host does once it has seen no sign of life for long enough."""
         store._take_over(silent.workdir.owner, 0)
+
+    def stranger(self, host: str) -> Owner:
+        """An owner on another host, which holds nothing."""
+        owner = Owner(host, 1, 1, "5a5a5a")
+        (self.path / "running" / str(owner)).mkdir()
+        return owner
 
     def standing(self) -> dict[int, tuple[str, str]]:
         """Where each task stands, with its command; each in exactly one place, and nobody holds a claim."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from taskfarmer.system.presence import Presence, is_held
+from taskfarmer.system.presence import Presence, Sign, is_held, read_sign
 
 pytestmark = pytest.mark.quick
 
@@ -89,7 +89,14 @@ def test_each_beat_moves_the_counter(tmp_path: Path) -> None:
     presence = Presence(str(tmp_path / "alive"), create=True)
     seen = []
     for _ in range(3):
-        presence.beat()
-        seen.append((tmp_path / "alive").read_text())
+        presence.beat(well=5, failing=2)
+        seen.append(read_sign(str(tmp_path / "alive")))
     presence.close()
-    assert len(set(seen)) == 3 and [int(text) for text in seen] == [1, 2, 3]
+    assert seen == [Sign(1, 5, 2), Sign(2, 5, 2), Sign(3, 5, 2)]
+
+
+def test_who_has_said_nothing_gives_no_sign(tmp_path: Path) -> None:
+    assert read_sign(str(tmp_path / "alive")) is None
+    presence = Presence(str(tmp_path / "alive"), create=True)
+    assert read_sign(str(tmp_path / "alive")) is None
+    presence.close()
