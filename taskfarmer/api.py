@@ -42,6 +42,7 @@ class RunOptions(NamedTuple):
     walltime: float | None = None
     margin: float = 60.0
     expect: float | None = None
+    sick_node_stop: bool = True
 
 
 class Start(NamedTuple):
@@ -130,6 +131,7 @@ def _farm(
     policy = Policy(
         options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
         None if options.walltime is None else options.walltime - options.margin, options.expect,
+        options.sick_node_stop,
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
 

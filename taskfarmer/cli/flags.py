@@ -166,6 +166,12 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     )
     add("--retry-delay", metavar="TIME", type=_time, default=0.0, help="wait that long before each of these tries")
     add("--max-failures", metavar="N", type=_positive, help="start nothing more after N failed tasks")
+    add(
+        "--no-sick-node-stop",
+        dest="sick_node_stop",
+        action="store_false",
+        help="go on even if everything fails at once here while other hosts do well",
+    )
     kept = parser.add_argument_group("what is kept")
     add = kept.add_argument
     add(
@@ -250,6 +256,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         walltime=args.walltime,
         margin=args.margin,
         expect=args.expect,
+        sick_node_stop=args.sick_node_stop,
         task_timeout=args.task_timeout,
         grace=args.grace,
         retries=args.retries,

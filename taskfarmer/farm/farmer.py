@@ -10,6 +10,7 @@ from collections import deque
 from typing import Callable, NamedTuple
 
 from taskfarmer.errors import DiskError, Fenced
+from taskfarmer.farm.health import AT_ONCE, Health
 from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Stopping, Summary, Trouble, WorkerLost
 from taskfarmer.farm.pace import Pace
 from taskfarmer.farm.pool import Crew, Heard, Lost
@@ -44,6 +45,7 @@ class Policy(NamedTuple):
     tell_finished: bool = False
     ends_in: float | None = None
     expect: float | None = None
+    sick_node_stop: bool = True
 
 
 class Farmer:
@@ -82,6 +84,7 @@ class Farmer:
         self._delayed: list[tuple[float, Attempt]] = []
         self._given_at: dict[int, float] = {}
         self._lost_once: set[int] = set()
+        self._health = Health(store, tell, trusted=not policy.sick_node_stop)
         self._stillborn = 0
         self._left: int | None = None
         self._polled_at = 0.0
@@ -107,6 +110,7 @@ class Farmer:
                 self._take(event)
             self._stop.clear_wakeup()
             self._keep_alive()
+            self._keep_healthy()
             self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
         left = self._left_before if self._left is None else self._left
@@ -177,6 +181,8 @@ class Farmer:
             if not self._stopping.drain and self._crew.busy_claims():
                 return False  # all at once, in the order of the list; what has ended is safe in the slots' files
             return bool(self._done or self._backlog)
+        if self._health.is_suspect:
+            return bool(self._done) and now - self._polled_at >= 1.0
         idle = len(self._crew.idle_slots()) + self._unhired
         if self._left is None or self._left > 0:
             if self._pace.runs_low(len(self._backlog), idle):
@@ -191,7 +197,7 @@ class Farmer:
         return self._slots - self._crew.hired
 
     def _want(self) -> int:
-        if self._stopping is not None or self._disk_trouble_since is not None:
+        if self._stopping is not None or self._disk_trouble_since is not None or self._health.is_suspect:
             return 0
         idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._unhired)
         return self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
@@ -243,7 +249,7 @@ class Farmer:
     # The workers
 
     def _feed(self) -> None:
-        if self._stopping is not None:
+        if self._stopping is not None or self._health.is_suspect:
             return
         if self._backlog and self._unhired:
             self._crew.hire(self._crew.busy_claims() + len(self._backlog))
@@ -251,6 +257,8 @@ class Farmer:
             if not self._backlog:
                 return
             count = self._pace.batch(len(self._backlog), bool(self._left))
+            if (most := self._health.most_to_start) is not None:
+                count = min(count, max(1, most // self._slots))
             batch = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
             self._given_at[slot] = time.monotonic()
             self._crew.give(slot, batch)
@@ -308,6 +316,7 @@ class Farmer:
         again = attempt.outcome is not Outcome.FINISHED and self._will_be_tried_again(attempt)
         self._tally.count(attempt, again)
         self._timeline.attempt(attempt)
+        self._health.note(attempt)
         if attempt.outcome is Outcome.FINISHED:
             if self._policy.tell_finished:
                 self._tell(Ended(attempt, again))
@@ -354,8 +363,19 @@ class Farmer:
     def _keep_alive(self) -> None:
         now = time.monotonic()
         if now - self._beat_at >= _BEAT:
-            self._beat_at = now
-            self._presence.beat()
+            self._beat()
         if now - self._looked_at >= _LOOK_FOR_THE_DEAD and not self._stopping:
             self._looked_at = now
             self._recover()
+
+    def _keep_healthy(self) -> None:
+        now = time.monotonic()
+        if self._health.is_suspect and now - self._beat_at >= 1.0:
+            self._beat()  # others may be waiting to hear from us as we are from them
+        if self._stopping is None and (reason := self._health.examine(now)):
+            self._stop.ask(StopRequest(reason, drain=True))
+
+    def _beat(self) -> None:
+        now = self._beat_at = time.monotonic()
+        lasting = sum(now - begun >= AT_ONCE for begun in self._given_at.values())
+        self._presence.beat(self._health.well + lasting, self._health.failing)

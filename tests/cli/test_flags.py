@@ -12,6 +12,7 @@ import sys
 from typing import Callable
 
 import pytest
+from conftest import wait_until
 from scenes import PROGRAM, left_behind
 
 from taskfarmer.system.resources import usable_cores
@@ -170,6 +171,18 @@ def test_after_so_many_failures_nothing_more_is_started(farm) -> None:
     farm.write("false", "true", "false", *["sleep 0.2"] * 20).run("-n", "1", "--max-failures", "2", check=1)
     assert farm.ids("failed") == [0, 2]
     assert farm.waiting()
+
+
+@walks("run", "--no-sick-node-stop")
+def test_a_node_that_is_not_to_be_judged_goes_on_whatever_fails(farm) -> None:
+    farm.write('[ -z "$SICK" ] && touch begun && until [ -e go ]; do sleep 0.1; done', *['[ -z "$SICK" ]'] * 100)
+    healthy = farm.start_on("n2", "-n", "1")
+    wait_until((farm.folder / "begun").exists)
+    said, _ = farm.start_on("n1", "-n", "2", "--no-sick-node-stop", SICK="yes").communicate(timeout=30)
+    (farm.folder / "go").touch()
+    healthy.communicate(timeout=30)
+    assert "waiting to hear" not in said, said
+    assert farm.ids("finished") == [0] and len(farm.ids("failed")) == 100, said
 
 
 # What is kept
