@@ -1,6 +1,8 @@
 """The verbs, as functions: the only place where the parts are joined. Nothing here prints."""
 
 import os
+from contextlib import closing
+from itertools import islice
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import DiskError, Interrupted, UsageError
@@ -60,11 +62,13 @@ class Start(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How a farm stands. `running` says who runs which task; `failed` the first failed tasks."""
+    """How a farm stands. `running` says who runs which task; `failed` the first failed tasks; `gone` which of those
+    who run tasks are dead, so that their tasks will be taken over."""
 
     workdir: str
     counts: dict[State, int]
     running: list[tuple[Task, Owner]]
+    gone: set[Owner]
     failed: list[Task]
 
 
@@ -168,8 +172,10 @@ def status(farm: str, workdir: str | None = None, most_failed: int = 1000) -> St
     with _open(farm, workdir) as store:
         counts = store.counts()
         running = [(record.task, record.owner) for record in store.records(State.RUNNING) if record.owner]
-        failed = [record.task for record, _ in zip(store.records(State.FAILED), range(most_failed))]
-        return Status(store.workdir.path, counts, running, failed)
+        gone = {owner for owner in {owner for _, owner in running} if not store.lives(owner)}
+        with closing(store.records(State.FAILED)) as records:
+            failed = [record.task for record in islice(records, most_failed)]
+        return Status(store.workdir.path, counts, running, gone, failed)
 
 
 def retry(farm: str, workdir: str | None = None, ids: Sequence[int] | None = None) -> int:

@@ -26,9 +26,12 @@ def _text(status: api.Status) -> str:
     lines = [status.workdir]
     lines += [f"{state.value:>10} {count:>9}" for state, count in status.counts.items()]
     for task, owner in status.running[:_SHOWN]:
-        lines.append(f"running  task {task.id} on {owner.host} (pid {owner.pid})  {printable(task.command, 60)}")
+        gone = ", which is gone" if owner in status.gone else ""
+        lines.append(f"running  task {task.id} on {owner.host} (pid {owner.pid}{gone})  {printable(task.command, 60)}")
     if len(status.running) > _SHOWN:
         lines.append(f"running  and {len(status.running) - _SHOWN} more")
+    if status.gone:
+        lines.append("Whoever starts the same line again takes over the tasks of those who are gone.")
     if status.failed:
         lines.append(f"failed: {some_ids([task.id for task in status.failed], status.counts[State.FAILED])}")
     return "\n".join(lines)
@@ -42,7 +45,13 @@ def _json(status: api.Status) -> str:
             "workdir": status.workdir,
             **{state.value: count for state, count in status.counts.items()},
             "running_tasks": [
-                {"id": task.id, "command": task.command, "host": owner.host, "pid": owner.pid}
+                {
+                    "id": task.id,
+                    "command": task.command,
+                    "host": owner.host,
+                    "pid": owner.pid,
+                    "gone": owner in status.gone,
+                }
                 for task, owner in status.running
             ],
             "failed_tasks": [{"id": task.id, "command": task.command} for task in status.failed],

@@ -1,6 +1,6 @@
 """What a store is. Farmers know `TaskSource`; the verbs need the rest. Every store passes one contract test."""
 
-from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
+from typing import Generator, Iterable, NamedTuple, Protocol, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State
 from taskfarmer.system.presence import Sign
@@ -91,8 +91,12 @@ class Store(TaskSource, Protocol):
         """How many tasks stand in each state."""
         ...
 
-    def records(self, state: State | None = None) -> Iterator[Record]:
-        """Every task in a state, or every task."""
+    def records(self, state: State | None = None) -> Generator[Record, None, None]:
+        """Every task in a state, or every task: a generator that keeps others out until it is used up or closed."""
+        ...
+
+    def lives(self, owner: Owner) -> bool:
+        """Whether an owner may still be at work. Of one on another host that is assumed."""
         ...
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import os
 import random
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Generator, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
@@ -307,6 +307,10 @@ class TextStore:
         found = [owner for owner in self.workdir.owners() if owner.host != self._owner.host]
         return random.sample(found, min(most, len(found)))
 
+    def lives(self, owner: Owner) -> bool:
+        """Whether an owner may still be at work. See Store."""
+        return self.workdir.lives(owner)
+
     def sign(self, owner: Owner) -> Sign | None:
         """An owner's last sign of life. See TaskSource."""
         return self.workdir.sign(owner)
@@ -393,8 +397,12 @@ class TextStore:
                 State.FAILED: section.sizes["failed"].lines,
             }
 
-    def records(self, state: State | None = None) -> Iterator[Record]:
-        """Every task in a state, or every task."""
+    def records(self, state: State | None = None) -> Generator[Record, None, None]:
+        """Every task in a state, or every task. Others wait while they are read, so that each is seen exactly once."""
+        with self._section(STATE_FILES):
+            yield from self._records(state)
+
+    def _records(self, state: State | None) -> Iterator[Record]:
         if state in (None, State.RUNNING):
             for owner, held in self.workdir.all_claims():
                 for one in held:

@@ -307,6 +307,31 @@ def test_counts_and_records_tell_where_each_task_stands(farm: TextFarm) -> None:
         store.exchange(finished(claims[2:]), 0)
 
 
+def test_a_reader_sees_each_task_once_while_another_works(farm: TextFarm) -> None:
+    farm.load(*numbered(60))
+
+    def work() -> None:
+        with farm.farmer() as store:
+            while True:
+                claims = store.exchange([], 5).claims
+                store.exchange([], 0, claims[::2])
+                store.exchange([ended(claim, Outcome.INTERRUPTED) for claim in claims[1::2]], 0)
+
+    worker = start_child(work)
+    try:
+        reader = farm.open()
+        states = set()
+        for _ in range(300):
+            records = list(reader.records())
+            assert sorted(record.task.id for record in records) == list(range(60))
+            states |= {record.state for record in records}
+        assert states == {State.TOPROCESS, State.RUNNING}
+        reader.close()
+    finally:
+        os.kill(worker, 9)
+        os.waitpid(worker, 0)
+
+
 def test_commands_pass_through_every_state_unharmed(farm: TextFarm) -> None:
     farm.load()
     with farm.farmer(retries=1) as store:
