@@ -102,7 +102,7 @@ class _Soft:
             self._lock.acquire(timeout=0)
         except self._busy:
             for claim in self._lock.claims:
-                if claim.hostname == process.host() and claim.pid and not process.exists(claim.pid):
+                if claim.hostname == process.host() and _is_gone(claim.pid, claim.start):
                     self._lock.force_break(claim.name)
             return False
         return True
@@ -112,6 +112,12 @@ class _Soft:
 
     def close(self) -> None:
         pass
+
+
+def _is_gone(pid: int, start: int | None) -> bool:
+    """Whether the process that made a claim is no more; `start` holds its start time below the id of the boot."""
+    now = process.start_time(pid)
+    return now is None or (start is not None and now != start & (1 << 64) - 1)
 
 
 def choose_place(workdir: str, lock_dir: str | None, scratch: str | None) -> str:

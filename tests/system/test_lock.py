@@ -191,6 +191,20 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path, kind: str) -
     lock.close()
 
 
+def test_a_soft_lock_of_a_dead_process_is_taken_over_though_its_pid_is_used_again(tmp_path: Path) -> None:
+    first = start(HOLD, str(tmp_path / "lock"), "soft")
+    assert first.stdout and first.stdout.readline() == "held\n"
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    claims = list(tmp_path.glob("lock.soft.filelock/claims/*"))
+    assert claims
+    for claim in claims:  # as if this process had been given the dead one's pid
+        claim.write_text(claim.read_text().replace(f"\n{first.pid}\n", f"\n{os.getpid()}\n"))
+    with FarmLock(str(tmp_path / "lock"), "soft") as lock:
+        pass
+    lock.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lock_is_taken_again_and_again(tmp_path: Path, kind: str) -> None:
     lock = FarmLock(str(tmp_path / "lock"), kind)
