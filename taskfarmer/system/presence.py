@@ -83,16 +83,23 @@ def is_held(path: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        if error.errno in _NO_LOCKS:
-            return _is_anybody_here(os.path.dirname(path))
-        raise
+        seized = seize(fd)
     finally:
         os.close(fd)
-    return False
+    return _is_anybody_here(os.path.dirname(path)) if seized is None else not seized
+
+
+def seize(fd: int) -> bool | None:
+    """Try to hold a presence alone, through a descriptor of `alive`. None: there are no locks on this filesystem."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 def _is_anybody_here(folder: str) -> bool:

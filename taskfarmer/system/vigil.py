@@ -1,0 +1,82 @@
+"""Proof that an owner on another host is dead: its presence is free, and it shows no sign of life for long enough.
+
+Nothing here trusts a clock but this host's own, and that one only to tell whether this host was asleep itself. The
+proof is ten samples, each a fresh read of the counter in `alive` while its lock is held; two samples are neither closer
+together than a tenth of the window nor further apart than a fifth: else the observer was stalled, and begins again.
+
+A counter that moves while we hold the lock is a lie of the lock: it does not exclude between these hosts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from taskfarmer.system.presence import Sign, read_sign, seize
+
+SAMPLES = 10
+#: Without locks, only silence speaks, and a frozen process is silent, too: so it must last longer.
+_WITHOUT_LOCKS = 4
+_NOTHING = -1
+
+
+def clock() -> float:
+    """Seconds, this host's sleep included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Vigil:
+    """Watches one owner through its `alive`; `window` is how many seconds of silence prove it dead."""
+
+    def __init__(self, alive: str, window: float) -> None:
+        self._alive = alive
+        self._spacing = window / SAMPLES
+        self._fd: int | None = None
+        self._last: Sign | None = None
+        self._sampled_at = float("-inf")
+        self._samples = 0
+        self.moves = 0
+
+    def proves_death(self, now: float) -> bool:
+        """Whether it is dead. Ask again and again; `now` as `clock` tells it."""
+        if self._fd is None and not self._begin():
+            return False
+        if now - self._sampled_at >= self._spacing:
+            self._sample(now)
+        return self._samples > SAMPLES
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether nobody else holds the owner's presence: it is dead, or the lock lies."""
+        return self._fd is not None
+
+    def close(self) -> None:
+        """Let go of the owner's presence."""
+        if self._fd is not None and self._fd != _NOTHING:
+            os.close(self._fd)
+        self._fd = None
+
+    def _begin(self) -> bool:
+        try:
+            fd = os.open(self._alive, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._fd = _NOTHING  # a verb, or one who died before it had shown itself
+            return True
+        seized = seize(fd)
+        if seized:
+            self._fd = fd
+            return True
+        os.close(fd)
+        if seized is None:
+            self._fd = _NOTHING
+            self._spacing *= _WITHOUT_LOCKS
+        return seized is None
+
+    def _sample(self, now: float) -> None:
+        sign = read_sign(self._alive)
+        if self._samples and sign != self._last:
+            self.moves += 1
+        if sign != self._last or now - self._sampled_at > 2 * self._spacing:
+            self._samples = 0
+        self._samples += 1
+        self._last, self._sampled_at = sign, now
