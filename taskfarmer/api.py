@@ -14,9 +14,11 @@ from taskfarmer.stores.base import Added
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files, process, resources
+from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
 DEFAULT_SLOTS = 8
+_DEAD_AFTER = 30.0
 
 
 class RunOptions(NamedTuple):
@@ -122,15 +124,17 @@ def _farm(
 ) -> Summary:
     from taskfarmer.farm.environment import SLOT_VARIABLE
     from taskfarmer.farm.farmer import Farmer, Policy
+    from taskfarmer.farm.heartbeat import Contact
     from taskfarmer.farm.orders import Setup
     from taskfarmer.farm.pool import Crew
     from taskfarmer.farm.timeline import Timeline
 
     folder = os.path.abspath(workdir.path)
+    contact = None if is_local(folder) else Contact(_DEAD_AFTER)
     runner_options: dict[str, Any] = {"shell_mode": options.shell, **runner.options}
     setup = Setup(
         owner, folder, workdir.shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
-        options.task_timeout, options.grace, options.keep_mpi_env,
+        options.task_timeout, options.grace, options.keep_mpi_env, contact,
     )  # fmt: skip
     policy = Policy(
         options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
@@ -145,7 +149,7 @@ def _farm(
     presence = store.join(slots)
     try:
         with Crew(slots, setup, stop.fileno()) as crew:
-            farmer = Farmer(store, before, presence, crew, slots, stop, timeline, policy, marks_of_slot, tell)
+            farmer = Farmer(store, before, presence, contact, crew, slots, stop, timeline, policy, marks_of_slot, tell)
             return farmer.run()
     finally:
         store.leave()

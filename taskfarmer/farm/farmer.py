@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple
 
 from taskfarmer.errors import DiskError, Fenced
 from taskfarmer.farm.health import AT_ONCE, Health
+from taskfarmer.farm.heartbeat import Contact, Heartbeat
 from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Stopping, Summary, Trouble, WorkerLost
 from taskfarmer.farm.pace import Pace
 from taskfarmer.farm.pool import Crew, Heard, Lost
@@ -23,7 +24,6 @@ from taskfarmer.stores.base import Added, Recovered, TaskSource
 from taskfarmer.system import process
 from taskfarmer.system.presence import Presence
 
-_BEAT = 5.0
 _LOOK_FOR_THE_DEAD = 5.0
 _TICK = 0.5
 _DISK_PATIENCE = 5.0
@@ -56,6 +56,7 @@ class Farmer:
         store: TaskSource,
         before: Added,
         presence: Presence,
+        contact: Contact | None,
         crew: Crew,
         slots: int,
         stop: Stop,
@@ -65,7 +66,8 @@ class Farmer:
         tell: Callable[[Notice], None],
     ) -> None:
         self._store = store
-        self._presence = presence
+        self._heartbeat = Heartbeat(presence, self._vitals, contact)
+        self._contact = contact
         self._crew = crew
         self._slots = slots
         self._stop = stop
@@ -74,7 +76,7 @@ class Farmer:
         self._marks_of_slot = marks_of_slot
         self._tell = tell
         now = time.monotonic()
-        self._beat_at = self._looked_at = now
+        self._looked_at = now
         self._ends_at = None if policy.ends_in is None else now + policy.ends_in
         self._tally = Tally(slots, before)
         self._left_before = before.left
@@ -96,6 +98,10 @@ class Farmer:
 
     def run(self) -> Summary:
         """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards."""
+        with self._heartbeat:
+            return self._work()
+
+    def _work(self) -> Summary:
         self._recover()
         while not self._is_over():
             self._heed_end_of_job()
@@ -109,8 +115,7 @@ class Farmer:
             for event in events:
                 self._take(event)
             self._stop.clear_wakeup()
-            self._keep_alive()
-            self._keep_healthy()
+            self._look_around()
             self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
         left = self._left_before if self._left is None else self._left
@@ -249,8 +254,10 @@ class Farmer:
     # The workers
 
     def _feed(self) -> None:
-        if self._stopping is not None or self._health.is_suspect:
+        if self._stopping is not None or self._gave_up is not None or self._health.is_suspect:
             return
+        if self._contact is not None and self._contact.is_silent():
+            return  # cut off: others may already take over what we hold
         if self._backlog and self._unhired:
             self._crew.hire(self._crew.busy_claims() + len(self._backlog))
         for slot in self._crew.idle_slots():
@@ -360,22 +367,21 @@ class Farmer:
             seconds = min(seconds, max(0.0, min(at for at, _ in self._delayed) - now))
         return seconds
 
-    def _keep_alive(self) -> None:
+    def _look_around(self) -> None:
+        """Now and then: has another farmer died, and is this node well?"""
         now = time.monotonic()
-        if now - self._beat_at >= _BEAT:
-            self._beat()
-        if now - self._looked_at >= _LOOK_FOR_THE_DEAD and not self._stopping:
+        if self._stopping is not None:
+            return
+        if now - self._looked_at >= _LOOK_FOR_THE_DEAD:
             self._looked_at = now
             self._recover()
-
-    def _keep_healthy(self) -> None:
-        now = time.monotonic()
-        if self._health.is_suspect and now - self._beat_at >= 1.0:
-            self._beat()  # others may be waiting to hear from us as we are from them
-        if self._stopping is None and (reason := self._health.examine(now)):
+        if self._health.is_suspect:
+            self._heartbeat.beat_if_older(1.0)  # others may be waiting to hear from us, as we from them
+        if reason := self._health.examine(now):
             self._stop.ask(StopRequest(reason, drain=True))
 
-    def _beat(self) -> None:
-        now = self._beat_at = time.monotonic()
-        lasting = sum(now - begun >= AT_ONCE for begun in self._given_at.values())
-        self._presence.beat(self._health.well + lasting, self._health.failing)
+    def _vitals(self) -> tuple[int, int]:
+        """How the tasks fare (see Sign). Called from the thread that says so."""
+        now = time.monotonic()
+        lasting = sum(now - begun >= AT_ONCE for begun in list(self._given_at.values()))
+        return self._health.well + lasting, self._health.failing

@@ -2,13 +2,17 @@
 
 from typing import Any, NamedTuple
 
+from taskfarmer.farm.heartbeat import Contact
 from taskfarmer.model import Attempt, Claim, Owner
 
 LOGS = ("all", "failed", "none")
 
 
 class Setup(NamedTuple):
-    """What every worker is told when it starts. Times in seconds, `log_limit` in bytes (0: none)."""
+    """What every worker is told when it starts. Times in seconds, `log_limit` in bytes (0: none).
+
+    `contact` is memory that is shared with the farmer, so the workers must be forked from it.
+    """
 
     owner: Owner
     workdir: str
@@ -19,6 +23,7 @@ class Setup(NamedTuple):
     task_timeout: float | None = None
     grace: float = 5.0
     keep_mpi_env: bool = False
+    contact: Contact | None = None
 
 
 class Hello(NamedTuple):
@@ -43,7 +48,7 @@ class Halt(NamedTuple):
 class Report(NamedTuple):
     """Worker to farmer: what has ended, what will not be started here, and whether the worker is free.
 
-    `trouble`: a disk refused what had to be written. `leftovers`: pids that ended tasks have left running.
+    `trouble`: a disk refused what had to be written.
     """
 
     attempts: list[Attempt]

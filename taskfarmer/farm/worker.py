@@ -14,6 +14,7 @@ from resource import RUSAGE_SELF, getrusage
 from typing import Protocol
 
 from taskfarmer.farm.environment import set_task, task_environment
+from taskfarmer.farm.heartbeat import Leash
 from taskfarmer.farm.orders import Halt, Report, Setup, Work
 from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
@@ -62,6 +63,7 @@ class Worker:
         runner_class, options = setup.runner
         self._runner = runner_class(**options)
         self._timeout = _FAR if setup.task_timeout is None else setup.task_timeout
+        self._leash = Leash(setup.contact, farmer) if setup.contact else None
         self._look_at_log_every = _LOOK_AT_LOG if setup.log_limit else _FAR
         # Before it execs, a task is a copy of us: a peak no larger than ours says nothing about the task.
         self._own_memory = getrusage(RUSAGE_SELF).ru_maxrss + 1024
@@ -151,13 +153,20 @@ class Worker:
     def _attend(self, claim: Claim, pid: int, begun: float) -> Attempt:
         """Wait for a running task; end it when its time is up or the farmer says so."""
         deadline = begun + self._timeout
+        look_again = _LONGEST_WAIT
+        if self._leash is not None:
+            self._leash.take_up()
+            look_again = self._leash.look_every
         start_line_at = begun + LONG
         look_at_log_at = begun + self._look_at_log_every
-        wake = min(self._report_at, deadline, start_line_at, look_at_log_at)
+        wake = min(self._report_at, deadline, start_line_at, look_at_log_at, begun + look_again)
         while (ended := process.wait(pid, wake - time.monotonic())) is None:
             if self._hears_halt():
                 return self._end(claim, pid, begun, Outcome.INTERRUPTED)
             now = time.monotonic()
+            if self._leash is not None and self._leash.is_torn():
+                self._hurry = True
+                return self._end(claim, pid, begun, Outcome.INTERRUPTED)
             if now >= deadline:
                 return self._end(claim, pid, begun, Outcome.TIMED_OUT)
             if now >= self._report_at:
@@ -168,7 +177,7 @@ class Worker:
             if now >= look_at_log_at:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()
-            wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + _LONGEST_WAIT)
+            wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + look_again)
         return self._ended(claim, begun, ended)
 
     def _ended(self, claim: Claim, begun: float, ended: process.Ended) -> Attempt:

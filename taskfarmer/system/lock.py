@@ -146,10 +146,11 @@ def _scratch_is_safe(workdir: str, scratch: str) -> bool:
     about = os.stat(workdir)
     if about.st_uid != os.geteuid() or about.st_mode & 0o020:
         return False  # others must find the lock too, and their $SCRATCH is another folder
-    return _is_local(workdir) or not _is_local(scratch)
+    return is_local(workdir) or not is_local(scratch)
 
 
-def _is_local(path: str) -> bool:
+def is_local(path: str) -> bool:
+    """Whether only this host can see what is stored there."""
     return filesystem_of(path) in _LOCAL
 
 

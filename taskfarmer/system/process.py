@@ -49,6 +49,15 @@ def exists(pid: int) -> bool:
     return start_time(pid) is not None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped (SIGSTOP, or its whole job is suspended)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in b"Tt"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def new_owner() -> Owner:
     """A name for this process as the holder of claims, never used before or again."""
     pid = os.getpid()
