@@ -208,6 +208,7 @@ class Crew:
 def _serve(crew: "Crew", setup: Setup, farmer: int) -> None:
     """A worker's whole life."""
     shield_worker()
+    process.close_inherited_files()
     crew.close_in_worker()
     ours, theirs = socket.socketpair()
     line = Connection(ours.detach())

@@ -9,6 +9,7 @@ fork costs a copy of the page tables for each task.
 import errno
 import os
 import signal
+import stat
 import time
 from typing import Callable, NamedTuple
 
@@ -75,6 +76,21 @@ def become_subreaper() -> None:
 
     if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def close_inherited_files() -> None:
+    """In a forked child: let go of every file and folder that the parent has opened (what it was given itself stays).
+
+    A lock belongs to the open file and not to the process: a copy here would hold it after the parent was killed with it.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            mode = os.fstat(fd).st_mode
+        except OSError:
+            continue  # the descriptor of this very listing
+        if (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not os.get_inheritable(fd):
+            os.close(fd)
 
 
 # Starting

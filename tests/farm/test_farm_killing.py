@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
@@ -227,6 +228,44 @@ def test_a_worker_replaced_at_the_very_end_does_not_keep_the_farmer(farm: Farm) 
 
 
 # The farmer
+
+
+def stop_in_an_exchange(farm: Farm, farmer: subprocess.Popen[str]) -> None:
+    """Stop a farmer at a moment when it has the lock and the journal."""
+    journal = str(farm.workdir / "journal")
+
+    def is_inside() -> bool:
+        if not os.path.exists(journal):
+            return False
+        farmer.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, farmer.pid, os.WSTOPPED | os.WNOWAIT)
+        if os.path.exists(journal):
+            return True
+        farmer.send_signal(signal.SIGCONT)
+        return False
+
+    deadline = time.monotonic() + 30
+    while not is_inside():  # without a pause: an exchange takes a few milliseconds
+        assert time.monotonic() < deadline, "no exchange was met within 30 s"
+
+
+def test_a_farmer_killed_in_an_exchange_does_not_hold_the_lock_through_its_workers(farm: Farm) -> None:
+    """A lock lives as long as any copy of the descriptor: those that workers inherit must not count."""
+    counted_farm(farm, 1)
+    with farm.tasklist.open("a") as tasks:
+        tasks.write("sleep 0.05\n" * 400)
+    first = farm.start("-n", "2")
+    wait_for(farm, "pid_0")
+    stop_in_an_exchange(farm, first)
+    first.kill()
+    first.wait()
+    before = len(farm.lines("finished"))
+    second = farm.start("-n", "1")
+    wait_until(lambda: len(farm.lines("finished")) > before + 5, what="the second farmer's work")
+    assert runs(farm, 0) == ["begun"], "the worker of the first one still runs its task"
+    go(farm)
+    kill([second.pid], signal.SIGTERM)
+    ended(second)
 
 
 def test_workers_of_a_killed_farmer_finish_and_record_their_task_and_leave(farm: Farm) -> None:
