@@ -32,7 +32,7 @@ class TaskLog:
         self._id = id
         if self._setup.logs == "all":
             if self._setup.shared:
-                self._fd = files.open_or_create(self._path(id), True, _APPEND)
+                self._fd = self._open_shared(self._path(id))
             else:
                 self._fd = os.open(f"{self._prefix}{id}", _FRESH, 0o666)
         elif self._fd < 0:
@@ -41,6 +41,13 @@ class TaskLog:
             else:
                 self._fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         return self._fd
+
+    def _open_shared(self, path: str) -> int:
+        try:
+            return files.open_or_create(path, True, _APPEND)
+        except PermissionError:
+            os.unlink(path)  # from before the farm was shared
+            return files.open_or_create(path, True, _APPEND)
 
     def write(self, text: str) -> None:
         """Say something of ours in the task's log."""

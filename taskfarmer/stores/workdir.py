@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
 from taskfarmer.model import Owner
 from taskfarmer.stores.journal import Journal
-from taskfarmer.stores.lines import FORMAT, STATE_FILES, Held, owners_folder, parse_claims, parse_farm
+from taskfarmer.stores.lines import FORMAT, STATE_FILES, Held, owner_folder, owners_folder, parse_claims, parse_farm
 from taskfarmer.stores.section import Section
 from taskfarmer.system import files, presence, process
 from taskfarmer.system.lock import FarmLock, check_lock_dir, choose_place
@@ -37,6 +37,7 @@ class Workdir:
         self._farm_read = 0.0
         self._on_wait = on_wait
         _check_places(path)
+        check_rights(path)
         if lock_dir is not None:
             check_lock_dir(lock_dir)
         _make_workdir(path, shared)
@@ -47,7 +48,7 @@ class Workdir:
             self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
         else:
             self._wanted_kind, place = self.farm["lock"]["kind"], self.farm["lock"]["path"]
-        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds)
+        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds, self.shared)
 
     def close(self) -> None:
         """Let go of the lock file and the folder."""
@@ -97,7 +98,8 @@ class Workdir:
             self._leave()
             if self.farm is not None and self.farm["lock"]["path"] != self._lock.path:
                 self._lock.close()
-                self._lock = FarmLock(self.farm["lock"]["path"], self.farm["lock"]["kind"], self._say_who_holds)
+                lock = self.farm["lock"]
+                self._lock = FarmLock(lock["path"], lock["kind"], self._say_who_holds, self.shared)
             else:
                 time.sleep(_LOOK_AGAIN)
 
@@ -168,15 +170,19 @@ class Workdir:
             names = os.listdir(owners_folder(self.path))
         except FileNotFoundError:
             return []
-        return [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
+        owners = [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
+        # One that we may not enter is not open to the group yet: it holds nothing.
+        return [owner for owner in owners if os.access(owner_folder(self.path, owner), os.R_OK | os.X_OK)]
 
     def all_claims(self, skip: Owner | None = None) -> Iterator[tuple[Owner, list[Held]]]:
         """Every owner that holds claims, but one, with what it holds."""
         for owner in self.owners():
-            if owner != skip:
-                content = files.read_file(os.path.join(self.path, self.owner_file(owner, "claims")))
-                if content:
-                    yield owner, parse_claims(content)
+            if owner != skip and (held := self.claims_of(owner)):
+                yield owner, held
+
+    def claims_of(self, owner: Owner) -> list[Held]:
+        """What an owner holds."""
+        return parse_claims(files.read_file(os.path.join(self.path, self.owner_file(owner, "claims"))) or b"")
 
     def owner_file(self, owner: Owner, name: str) -> str:
         """The path of one of an owner's files, seen from the workdir."""
@@ -209,13 +215,41 @@ def _check_places(path: str) -> None:
         pass  # not there, or not ours to read: whoever opens it for writing says so
 
 
+def check_rights(path: str) -> None:
+    """Refuse a workdir in which something is not ours to write: to find that out later would be in the middle."""
+    for name in ("farm.json", "lock", *STATE_FILES, "sizes", "timeline.json"):
+        try:
+            os.close(os.open(os.path.join(path, name), os.O_RDWR | os.O_CLOEXEC))
+        except PermissionError as error:
+            raise _not_ours(path, name) from error
+        except OSError:
+            pass  # not there, or worse: whoever needs it says so
+    for name in ("", "running", "logs"):
+        place = os.path.join(path, name)
+        is_ours = not os.path.isdir(place) or os.access(place, os.W_OK | os.X_OK)
+        if not is_ours and not os.statvfs(place).f_flag & os.ST_RDONLY:  # of such a disk somebody else will tell
+            raise _not_ours(path, name)
+
+
+def _not_ours(path: str, name: str) -> UsageError:
+    place = os.path.join(path, name) if name and os.access(path, os.X_OK) else path
+    return UsageError(
+        f"{place} belongs to {files.owner_of(place)}: Permission denied. Use a --workdir you can write to, "
+        "or make this one with --shared"
+    )
+
+
 def _make_workdir(path: str, shared: bool) -> None:
     try:
         if os.path.lexists(path) and not os.path.isdir(path):
             raise UsageError(f"{path}: a folder is wanted for the workdir, found a file. Use another --workdir")
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        shared = shared or bool(os.stat(os.path.dirname(os.path.abspath(path))).st_mode & 0o2000)
+        parent = os.path.dirname(os.path.abspath(path))
+        os.makedirs(parent, exist_ok=True)
+        is_new = not files.read_file(os.path.join(path, "farm.json"))
+        # A group that works together has such folders. (A mere setgid bit is inherited by each user's own folders.)
+        shared = shared or (is_new and os.stat(parent).st_mode & 0o2020 == 0o2020)
         files.make_folder(path, shared)
+        shared = bool(os.stat(path).st_mode & 0o020)
         files.make_folder(os.path.join(path, "running"), shared)
         files.make_folder(os.path.join(path, "logs"), shared)
     except OSError as error:

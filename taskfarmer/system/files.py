@@ -17,7 +17,14 @@ DISK_TROUBLE = frozenset(
 
 def open_or_create(path: str, shared: bool = False, extra: int = 0) -> int:
     """Open a file for reading and writing, made if it is not there. `shared`: group-writable whatever the umask."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | extra, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | extra
+    try:
+        fd = os.open(path, flags, 0o666)
+    except PermissionError:
+        if not (shared and os.path.isfile(path) and os.path.getsize(path) == 0):
+            raise
+        os.unlink(path)  # another user has made it and died before it was open to the group
+        fd = os.open(path, flags, 0o666)
     if shared and os.fstat(fd).st_uid == os.geteuid():
         os.fchmod(fd, 0o664)
     return fd
@@ -28,9 +35,21 @@ def make_folder(path: str, shared: bool = False) -> None:
     try:
         os.mkdir(path, 0o777)
     except FileExistsError:
-        return
+        if not shared or os.stat(path).st_uid != os.geteuid():
+            return
     if shared:
         os.chmod(path, 0o2775)
+
+
+def owner_of(path: str) -> str:
+    """Whose file it is, by name if the user has one."""
+    import pwd
+
+    user = os.stat(path).st_uid
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"
 
 
 def write_all(fd: int, data: bytes, offset: int) -> None:

@@ -29,14 +29,17 @@ _LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "ove
 class FarmLock:
     """A lock file that is held for file work only: never across a spawn, a sleep or anybody else's code."""
 
-    def __init__(self, path: str, kind: str = "flock", on_wait: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, path: str, kind: str = "flock", on_wait: Callable[[], None] = lambda: None, shared: bool = False
+    ) -> None:
         self.path = path
         self.kind = kind
+        self._shared = shared
         self._on_wait = on_wait
         self._held: _Flock | _Soft | None = None
 
     def __enter__(self) -> FarmLock:
-        lock = self._held or (_Flock(self.path) if self.kind == "flock" else _Soft(self.path))
+        lock = self._held or (_Flock(self.path, self._shared) if self.kind == "flock" else _Soft(self.path))
         started = time.monotonic()
         announced = False
         pause = _FIRST_PAUSE
@@ -62,9 +65,11 @@ class FarmLock:
 
 
 class _Flock:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, shared: bool = False) -> None:
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if shared and os.fstat(self._fd).st_uid == os.geteuid():
+                os.fchmod(self._fd, 0o664)
         except OSError as error:
             raise LockError(f"{path}: the lock file cannot be opened: {error.strerror}") from error
         self._path = path
@@ -92,9 +97,11 @@ class _Soft:
     """filelock's strict soft lock; a claim left by a dead process of this host is removed, no other ever is."""
 
     def __init__(self, path: str) -> None:
-        from filelock import StrictSoftFileLock, Timeout
+        from filelock import SoftFileLockProtocolError, StrictSoftFileLock, Timeout
 
         self._busy = Timeout
+        self._refused = (PermissionError, SoftFileLockProtocolError)
+        self._path = path
         self._lock = StrictSoftFileLock(path + ".soft", thread_local=False)
 
     def try_take(self) -> bool:
@@ -105,6 +112,10 @@ class _Soft:
                 if claim.hostname == process.host() and _is_gone(claim.pid, claim.start):
                     self._lock.force_break(claim.name)
             return False
+        except self._refused as error:
+            raise LockError(
+                f"{self._path}.soft: this lock cannot be taken ({error}). A farm with --lock soft is for one user only"
+            ) from error
         return True
 
     def give(self) -> None:

@@ -22,7 +22,7 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from taskfarmer.system import process
+from taskfarmer.system import files, process
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP))
 _HERE = "here_"
@@ -39,9 +39,8 @@ class Sign(NamedTuple):
 class Presence:
     """One process's share in the presence of its owner, held until `close` or the end of the process."""
 
-    def __init__(self, path: str, create: bool = False) -> None:
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
-        self._fd = os.open(path, flags, 0o666)
+    def __init__(self, path: str, create: bool = False, shared: bool = False) -> None:
+        self._fd = files.open_or_create(path, shared) if create else os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._beats = 0
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH)
