@@ -12,8 +12,8 @@ from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.textfiles import TextStore
-from taskfarmer.stores.workdir import Workdir
-from taskfarmer.system import files, process, resources
+from taskfarmer.stores.workdir import Workdir, check_rights
+from taskfarmer.system import files, leftovers, process, resources
 from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
@@ -143,13 +143,14 @@ def _farm(
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
 
-    def marks_of_slot(slot: int) -> list[str]:
-        return [f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"]
+    def end_leftovers(slot: int) -> None:
+        marks = f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"
+        leftovers.kill_marked(*marks, leaders=store.leaders(owner, slot))
 
     presence = store.join(slots)
     try:
         with Crew(slots, setup, stop.fileno()) as crew:
-            farmer = Farmer(store, before, presence, contact, crew, slots, stop, timeline, policy, marks_of_slot, tell)
+            farmer = Farmer(store, before, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell)
             return farmer.run()
     finally:
         store.leave()
@@ -210,6 +211,7 @@ class _open:
 
     def __init__(self, farm: str, workdir: str | None) -> None:
         path = workdir or (farm if os.path.isdir(farm) else default_workdir(farm))
+        check_rights(path)
         if not os.path.exists(os.path.join(path, "farm.json")):
             raise UsageError(f"{path}: there is no farm here. Give a tasklist that was run, or its workdir")
         self._store = TextStore(Workdir(path, process.new_owner()))

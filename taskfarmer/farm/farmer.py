@@ -21,7 +21,6 @@ from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, State
 from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Added, Recovered, TaskSource
-from taskfarmer.system import process
 from taskfarmer.system.presence import Presence
 
 _LOOK_FOR_THE_DEAD = 5.0
@@ -62,7 +61,7 @@ class Farmer:
         stop: Stop,
         timeline: Timeline,
         policy: Policy,
-        marks_of_slot: Callable[[int], list[str]],
+        end_leftovers: Callable[[int], object],
         tell: Callable[[Notice], None],
     ) -> None:
         self._store = store
@@ -73,7 +72,7 @@ class Farmer:
         self._stop = stop
         self._timeline = timeline
         self._policy = policy
-        self._marks_of_slot = marks_of_slot
+        self._end_leftovers = end_leftovers
         self._tell = tell
         now = time.monotonic()
         self._looked_at = now
@@ -119,6 +118,7 @@ class Farmer:
             self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
         left = self._left_before if self._left is None else self._left
+        left += self._store.stranded
         return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up)
 
     @property
@@ -296,7 +296,7 @@ class Farmer:
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
         if lost.claims:
-            process.kill_marked(*self._marks_of_slot(lost.slot))
+            self._end_leftovers(lost.slot)
             ended = self._store.ended(lost.slot, lost.claims)
             for attempt in ended:
                 self._note(attempt)

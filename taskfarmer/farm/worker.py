@@ -21,6 +21,7 @@ from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import process
+from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 
 #: Seconds of a batch after which the worker reports, and gives back what it has not started.
@@ -173,7 +174,7 @@ class Worker:
                 self._report(idle=False)
             if now >= start_line_at:
                 start_line_at = _FAR
-                self._write_record(slotfile.start_line(claim.token, pid, begun + self._epoch))
+                self._write_record(slotfile.start_line(claim.token, Leader(pid, process.start_time(pid) or 0)))
             if now >= look_at_log_at:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()

@@ -46,9 +46,14 @@ class Added(NamedTuple):
 
 
 class TaskSource(Protocol):
-    """All that a farmer may know of a store. `others`: how many other owners lived when `recover` last looked."""
+    """All that a farmer may know of a store.
+
+    When `recover` last looked, `others` other owners lived, and `stranded` tasks were of dead ones whose tasks may still
+    run and that it could not end.
+    """
 
     others: int
+    stranded: int
 
     def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
         """Settle these attempts, give back claims that were never started, then claim up to `want` tasks: all or nothing.
@@ -64,7 +69,7 @@ class TaskSource(Protocol):
         ...
 
     def recover(self) -> list[Recovered]:
-        """Take over the claims of owners that are dead."""
+        """Take over the claims of owners that are dead, once nothing of theirs runs any more."""
         ...
 
     def elsewhere(self, most: int) -> list[Owner]:

@@ -1,13 +1,14 @@
 """`running/OWNER/slot_K`: what worker K writes, alone and without a lock, so that a result is safe once it is known.
 
-    <newline>start TOKEN SESSION TIME CRC<newline>
+    <newline>start TOKEN SESSION TICKS CRC<newline>
     <newline>end TOKEN OUTCOME STATUS START WALL CPU MEMORY CRC<newline>
 
 Every line begins and ends with a newline, so a torn one cannot spoil the next. What does not check is skipped. `end`
 lines are matched by TOKEN against `claims`; one of an unknown token is of a claim that was settled long ago. An attempt
 that takes less than a second leaves no `start` line.
 
-TIME and START are seconds since the epoch, WALL and CPU seconds, MEMORY KiB; CRC is the CRC-32 (zlib) of what stands
+SESSION is the task's first process, TICKS when that was started (clock ticks since boot, as in the name of an owner).
+START is seconds since the epoch, WALL and CPU seconds, MEMORY KiB; CRC is the CRC-32 (zlib) of what stands
 before it, in hex.
 """
 
@@ -15,6 +16,7 @@ from typing import Iterator, NamedTuple
 from zlib import crc32
 
 from taskfarmer.model import OUTCOMES, Attempt, Outcome
+from taskfarmer.system.leftovers import Leader
 
 
 class End(NamedTuple):
@@ -29,9 +31,9 @@ class End(NamedTuple):
     memory: int
 
 
-def start_line(token: int, session: int, when: float) -> bytes:
+def start_line(token: int, leader: Leader) -> bytes:
     """The line that says an attempt of a second or more is running, in which session."""
-    return _checked(b"start %d %d %.3f" % (token, session, when))
+    return _checked(b"start %d %d %d" % (token, leader.pid, leader.start))
 
 
 def end_line(attempt: Attempt) -> bytes:
@@ -60,11 +62,17 @@ def read_ends(content: bytes) -> Iterator[End]:
             )
 
 
-def read_starts(content: bytes) -> Iterator[tuple[int, float]]:
-    """Token and time of every valid `start` line."""
+def read_starts(content: bytes) -> Iterator[tuple[int, Leader]]:
+    """Token and session of every valid `start` line."""
     for words in _valid_lines(content):
         if words[0] == b"start" and len(words) == 4:
-            yield int(words[1]), float(words[3])
+            yield int(words[1]), Leader(int(words[2]), int(words[3]))
+
+
+def leaders(content: bytes) -> set[Leader]:
+    """The sessions of attempts that have not ended."""
+    ended = {end.token for end in read_ends(content)}
+    return {leader for token, leader in read_starts(content) if token not in ended}
 
 
 def _valid_lines(content: bytes) -> Iterator[list[bytes]]:

@@ -40,7 +40,7 @@ from taskfarmer.stores.lines import (
 from taskfarmer.stores.repair import repair
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Workdir
-from taskfarmer.system import files, process
+from taskfarmer.system import files, leftovers, process
 from taskfarmer.system.presence import Presence, Sign
 from taskfarmer.tasklists.base import TaskList
 
@@ -61,6 +61,8 @@ class TextStore:
     ) -> None:
         self.workdir = workdir
         self.others = 0
+        self.stranded = 0
+        self._told_stranded: set[Owner] = set()
         self._owner = workdir.owner
         self._retries = retries
         self._commands: Callable[[], Iterable[str]] | None = None
@@ -76,13 +78,19 @@ class TextStore:
     # A farmer's life
 
     def join(self, slots: int) -> Presence:
-        """Become an owner: presence first, then the files of each slot and an empty `claims`."""
+        """Become an owner: presence first, then the files of each slot and an empty `claims`.
+
+        A shared folder is opened to the group when all is in it: others may look into none that is not complete.
+        """
         folder = owner_folder(self.workdir.path, self._owner)
-        files.make_folder(folder, self.workdir.shared)
-        presence = Presence(os.path.join(folder, "alive"), create=True)
+        shared = self.workdir.shared
+        os.makedirs(folder, 0o700 if shared else 0o777, exist_ok=True)
+        presence = Presence(os.path.join(folder, "alive"), create=True, shared=shared)
         presence.beat()
         for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
-            os.close(files.open_or_create(os.path.join(folder, name), self.workdir.shared))
+            os.close(files.open_or_create(os.path.join(folder, name), shared))
+        if shared:
+            os.chmod(folder, 0o2775)
         files.sync_folder(folder)
         files.sync_folder(os.path.dirname(folder))
         return presence
@@ -318,17 +326,46 @@ class TextStore:
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners of this host; what they left running is ended first."""
         recovered = []
-        self.others = 0
+        self.others = self.stranded = 0
         for owner in self.workdir.owners():
             if owner == self._owner:
                 continue
             if self.workdir.lives(owner):
                 self.others += 1
+                continue
+            # Before the lock: killing and waiting is no file work.
+            killed, runs_on = self._end_leftovers(owner)
+            held = self.workdir.claims_of(owner) if runs_on else []
+            if held:
+                self._leave_stranded(owner, len(held), runs_on)
             else:
-                # Before the lock: killing and waiting is no file work.
-                killed = process.kill_marked(f"{process.OWNER_VARIABLE}={owner}")
                 recovered.append(self._take_over(owner, killed))
         return recovered
+
+    def _end_leftovers(self, owner: Owner) -> tuple[int, str]:
+        """End what a dead owner left running: how many processes that were, and what may still run."""
+        try:
+            user = os.stat(owner_folder(self.workdir.path, owner)).st_uid
+        except FileNotFoundError:
+            return 0, ""  # somebody else was quicker
+        mark, leaders = f"{process.OWNER_VARIABLE}={owner}", self.leaders(owner)
+        killed = leftovers.kill_marked(mark, leaders=leaders)
+        return killed, leftovers.may_run_on(owner, user, mark, leaders=leaders)
+
+    def leaders(self, owner: Owner, slot: int | None = None) -> set[leftovers.Leader]:
+        """The sessions in which an owner's tasks, all or that of one slot, were running when it last wrote."""
+        contents = _slot_files(owner_folder(self.workdir.path, owner), "" if slot is None else str(slot))
+        return {leader for content in contents for leader in slotfile.leaders(content)}
+
+    def _leave_stranded(self, owner: Owner, tasks: int, runs_on: str) -> None:
+        self.stranded += tasks
+        if owner not in self._told_stranded:
+            self._told_stranded.add(owner)
+            user = files.owner_of(owner_folder(self.workdir.path, owner))
+            self._tell(
+                f"{owner.host} (pid {owner.pid}) is gone, but {runs_on} of {user} may be what it left running, and "
+                f"cannot be ended from here: its tasks ({tasks}) wait until those are gone, or {user} starts a farmer"
+            )
 
     def _take_over(self, owner: Owner, killed: int) -> Recovered:
         folder = owner_folder(self.workdir.path, owner)
@@ -441,12 +478,18 @@ def _line_of(task: Task) -> bytes:
 
 
 def _ends_in(folder: str) -> dict[int, slotfile.End]:
-    ends = {}
-    for name in os.listdir(folder):
-        if name.startswith("slot_"):
-            for end in slotfile.read_ends(files.read_file(os.path.join(folder, name)) or b""):
-                ends[end.token] = end
-    return ends
+    return {end.token: end for content in _slot_files(folder) for end in slotfile.read_ends(content)}
+
+
+def _slot_files(folder: str, slot: str = "") -> Iterator[bytes]:
+    """What the workers of a farmer have written, all or that of one slot."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return  # somebody else was quicker
+    for name in names:
+        if name == f"slot_{slot}" or (not slot and name.startswith("slot_")):
+            yield files.read_file(os.path.join(folder, name)) or b""
 
 
 def _remove_owner_folder(folder: str) -> None:

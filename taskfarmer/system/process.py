@@ -6,7 +6,6 @@ A signal that was ignored is inherited, so all are reset. `posix_spawn` and neve
 fork costs a copy of the page tables for each task.
 """
 
-import errno
 import os
 import signal
 import stat
@@ -23,7 +22,6 @@ _RESET = [
     signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
     signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
 ]  # fmt: skip
-_ENV_LIMIT = 1 << 20
 _AFTER_KILL = 2.0
 
 
@@ -67,7 +65,28 @@ def new_owner() -> Owner:
 
 def is_gone(owner: Owner) -> bool:
     """Whether an owner's process is provably gone. On another host nothing can be proved from here."""
-    return owner.host == host() and start_time(owner.pid) != owner.start
+    if owner.host != host():
+        return False
+    try:
+        start = start_time(owner.pid)
+    except PermissionError:
+        return False  # another user's, and this /proc hides it
+    return start != owner.start and (start is not None or shows_everybody() or not _is_there(owner.pid))
+
+
+def shows_everybody() -> bool:
+    """Whether this /proc shows the processes of other users; see `hidepid` in proc(5)."""
+    return os.access("/proc/1/stat", os.R_OK)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def become_subreaper() -> None:
@@ -277,53 +296,7 @@ def _parents() -> dict[int, int]:
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # gone, or hidden from us
             parents[int(name)] = int(fields[1])
     return parents
-
-
-def kill_marked(*marks: str) -> int:
-    """Kill every process of this host whose environment holds all of `marks` (`NAME=value`), and their sessions.
-
-    This is how what a dead farmer or worker left running is ended before its tasks run again. Returns how many there
-    were.
-    """
-    wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
-    found: set[int] = set()
-    patience = time.monotonic() + 10.0
-    while (alive := _marked(wanted)) and time.monotonic() < patience:
-        found |= alive
-        for pid in alive:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # gone in the meantime, or another user's in a session of ours
-        time.sleep(0.01)
-    return len(found)
-
-
-def _marked(marks: list[bytes]) -> set[int]:
-    """Processes whose environment holds all marks, in whatever order a shell has put it, and their sessions."""
-    me = os.getpid()
-    sessions: dict[int, int] = {}
-    marked = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == me:
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-            if fields[0] in b"ZX":
-                continue
-            sessions[int(name)] = int(fields[3])
-            with open(f"/proc/{name}/environ", "rb") as file:
-                env = b"\0" + file.read(_ENV_LIMIT) + b"\0"
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
-                raise
-            continue  # gone, or another user's
-        if all(mark in env for mark in marks):
-            marked.add(int(name))
-    own = {sessions[pid] for pid in marked if sessions[pid] in marked}
-    return marked | {pid for pid, session in sessions.items() if session in own}

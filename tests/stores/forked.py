@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-CALLS = ("open", "pwrite", "write", "ftruncate", "rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "fdatasync")
+CALLS = (
+    "open", "pwrite", "write", "ftruncate", "rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "fdatasync",
+    "chmod", "fchmod",
+)  # fmt: skip
 WRITES = ("pwrite", "write")
 SURVIVED, BROKEN, DIED, DIED_AT_WRITE = 0, 99, 40, 41
 

@@ -13,6 +13,7 @@ from textfarm import TextFarm, ended, finished, work_off
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Claim, Outcome, State
 from taskfarmer.stores import slotfile
+from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 
 pytestmark = pytest.mark.quick
@@ -366,7 +367,7 @@ def claim_then_die(farm: TextFarm, want: int, outcomes: dict[int, Outcome]) -> N
         claims = {claim.id: claim for claim in store.exchange([], want).claims}
         assert len(claims) == want
         with open(farm.slot_file(store, 1), "ab") as slot:
-            slot.write(slotfile.start_line(1, 1, 0.0) + b"torn\nstart 1 2 3 deadbeef\n")
+            slot.write(slotfile.start_line(1, Leader(1, 0)) + b"torn\nstart 1 2 3 deadbeef\n")
             for id, outcome in outcomes.items():
                 slot.write(slotfile.end_line(ended(claims[id], outcome, 3)))
         assert presence

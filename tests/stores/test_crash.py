@@ -20,6 +20,7 @@ from taskfarmer.model import Attempt, Claim, Outcome, State
 from taskfarmer.stores import section, slotfile
 from taskfarmer.stores.journal import parse
 from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.system.leftovers import Leader
 
 pytestmark = pytest.mark.quick
 
@@ -416,7 +417,7 @@ def test_a_slot_file_cut_at_any_byte_tells_what_is_whole_in_it(folder: Path) -> 
     outcomes = [Outcome.FINISHED, Outcome.FAILED, Outcome.OUT_OF_MEMORY]
     attempts = [ended(claim, outcome, 137) for claim, outcome in zip(claims, outcomes)]
     lines = [slotfile.end_line(attempt) for attempt in attempts]
-    lines.insert(1, slotfile.start_line(7, 4711, 1_700_000_000.125))
+    lines.insert(1, slotfile.start_line(7, Leader(4711, 8812345)))
     text = b"".join(lines)
     for length in range(len(text) + 1):
         # A line is known once all but its last newline is there; the next writer's line is known whatever was torn.
@@ -427,7 +428,7 @@ def test_a_slot_file_cut_at_any_byte_tells_what_is_whole_in_it(folder: Path) -> 
         assert [end.token for end in slotfile.read_ends(text[:length] + after)] == [*range(known), 99]
     (end, *_) = slotfile.read_ends(text)
     assert end == (0, Outcome.FINISHED, 137, 1_700_000_000.25, 1.5, 0.25, 1000)
-    assert list(slotfile.read_starts(text)) == [(7, 1_700_000_000.125)]
+    assert list(slotfile.read_starts(text)) == [(7, Leader(4711, 8812345))]
 
 
 def test_a_line_with_any_flipped_bit_in_a_slot_file_is_skipped() -> None:

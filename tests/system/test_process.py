@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from taskfarmer.model import Launch, Owner
-from taskfarmer.system import process
+from taskfarmer.system import leftovers, process
 
 pytestmark = pytest.mark.quick
 
@@ -106,7 +106,7 @@ def test_marked_processes_are_killed_wherever_they_went(tmp_path: Path, line: st
     task, ready = marked(tmp_path, line, TASKFARMER_OWNER=f"n1.1.2.{tmp_path.name}")
     pids = [int(pid) for pid in ready.read_text().split()]
     assert all(map(process.exists, pids))
-    killed = process.kill_marked(f"TASKFARMER_OWNER=n1.1.2.{tmp_path.name}")
+    killed = leftovers.kill_marked(f"TASKFARMER_OWNER=n1.1.2.{tmp_path.name}")
     assert killed >= 2 and not any(map(process.exists, pids))
     task.wait(30)  # how it ended is no matter: it may have heard of its child's death first, and gone by itself
 
@@ -115,7 +115,7 @@ def test_a_sessions_unmarked_members_die_with_it(tmp_path: Path) -> None:
     line = "env -u TASKFARMER_OWNER sleep 600 & echo $! >> @R; echo $$ >> @R; wait"
     task, ready = marked(tmp_path, line, TASKFARMER_OWNER=f"n1.1.3.{tmp_path.name}")
     pids = [int(pid) for pid in ready.read_text().split()]
-    process.kill_marked(f"TASKFARMER_OWNER=n1.1.3.{tmp_path.name}")
+    leftovers.kill_marked(f"TASKFARMER_OWNER=n1.1.3.{tmp_path.name}")
     assert not any(map(process.exists, pids))
     task.wait(30)
 
@@ -126,18 +126,18 @@ def test_others_tasks_are_spared(tmp_path: Path) -> None:
     others, _ = marked(tmp_path, TREES["a child"], TASKFARMER_OWNER=name, TASKFARMER_SLOT="11")
     longer, _ = marked(tmp_path, TREES["a child"], TASKFARMER_OWNER=name + "0", TASKFARMER_SLOT="1")
     try:
-        assert process.kill_marked(f"TASKFARMER_OWNER={name}", "TASKFARMER_SLOT=1") > 0
+        assert leftovers.kill_marked(f"TASKFARMER_OWNER={name}", "TASKFARMER_SLOT=1") > 0
         assert mine.wait(30) == -signal.SIGKILL
         assert others.poll() is None and longer.poll() is None
     finally:
-        process.kill_marked(f"TASKFARMER_OWNER={name}")
-        process.kill_marked(f"TASKFARMER_OWNER={name}0")
+        leftovers.kill_marked(f"TASKFARMER_OWNER={name}")
+        leftovers.kill_marked(f"TASKFARMER_OWNER={name}0")
         others.wait(30)
         longer.wait(30)
 
 
 def test_nothing_is_killed_where_nothing_is_marked() -> None:
-    assert process.kill_marked("TASKFARMER_OWNER=nobody.has.this.name") == 0
+    assert leftovers.kill_marked("TASKFARMER_OWNER=nobody.has.this.name") == 0
 
 
 # Who one is

@@ -1,0 +1,467 @@
+"""Two users of one group work on one list: with any umask, after any death of the other; and a third is told to keep out.
+
+Every process under test runs as one of the two and never as root, to whom nothing is forbidden.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
+
+import filelock
+import pytest
+from conftest import Farm, wait_until
+from farmhands import children_of, ended, kill, processes_in
+
+import taskfarmer
+from taskfarmer.system import process
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "stores"))
+
+from forked import folder_in_memory
+
+pytestmark = [
+    pytest.mark.quick,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of several users"),
+]
+
+GROUP = 61000
+UMASKS = pytest.mark.parametrize("umask", [0o022, 0o077], ids=["umask 022", "umask 077"])
+
+#: Says in a file of the user's own that it began and ended. Two at once are told in `twice`.
+TASK = """\
+test $(id -u) != 0 || exit 9
+me=ran_${PROC_NUMBER}_$(id -u)
+exec 9> lock_$PROC_NUMBER
+flock -n 9 || echo $PROC_NUMBER >> twice
+echo begun >> $me
+until [ -e go ]; do sleep 0.02; done
+echo ended >> $me
+"""
+
+
+class User(NamedTuple):
+    """Somebody of the group."""
+
+    id: int
+    umask: int
+
+    def rights(self) -> dict[str, object]:
+        """What makes a subprocess this user's."""
+        return {"user": self.id, "group": GROUP, "extra_groups": [], "umask": self.umask}
+
+
+class Team(Farm):
+    """A farm of two users, and the program as one of them starts it."""
+
+    def __init__(self, folder: Path, code: Path, umask: int) -> None:
+        super().__init__(folder)
+        self.anna, self.bert = User(61001, umask), User(61002, umask)
+        self._program = [_python_for_everybody(), "-m", "taskfarmer"]
+        self._env = {**os.environ, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def write_tasks(self, count: int) -> Team:
+        """A list of tasks that wait for `go`."""
+        (self.folder / "task.sh").write_text(TASK)
+        self.write(*["sh task.sh"] * count)
+        for name in ("twice", *(f"lock_{id}" for id in range(count))):
+            (self.folder / name).touch()
+            (self.folder / name).chmod(0o666)
+        return self
+
+    def start_as(self, user: User, *flags: str) -> subprocess.Popen[str]:
+        """Start a farmer; whoever kills its group kills its workers, but not its tasks."""
+        farmer = subprocess.Popen(
+            [*self._program, *flags, "tasks.txt"], cwd=self.folder, env=self._env, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **user.rights(),
+        )  # fmt: skip
+        assert os.stat(f"/proc/{farmer.pid}").st_uid == user.id
+        return farmer
+
+    def call_as(self, user: User, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the program to its end."""
+        return subprocess.run(
+            [*self._program, *words], cwd=self.folder, env=self._env, text=True, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=60, **user.rights(),
+        )  # fmt: skip
+
+    def runs(self, id: int, user: User) -> list[str]:
+        """What a task has said when this user ran it."""
+        path = self.folder / f"ran_{id}_{user.id}"
+        return path.read_text().split() if path.exists() else []
+
+    def begun(self, user: User) -> list[int]:
+        """The tasks that this user has begun."""
+        return sorted(int(path.name.split("_")[1]) for path in self.folder.glob(f"ran_*_{user.id}"))
+
+    def claimed(self) -> set[str]:
+        """The tokens of all claims."""
+        files = self.workdir.glob("running/*/claims")
+        return {line.split()[0] for claims in files for line in claims.read_text().splitlines()}
+
+    def recorded(self) -> set[str]:
+        """The tokens of all attempts of which a worker has written down the end."""
+        lines = [line for slot in self.workdir.glob("running/*/slot_*") for line in slot.read_text().splitlines()]
+        return {line.split()[1] for line in lines if line.startswith("end ")}
+
+    def go(self) -> None:
+        (self.folder / "go").touch()
+
+    def kill_farm(self, farmer: subprocess.Popen[str]) -> None:
+        """Farmer and workers die at once, their tasks do not."""
+        kill([farmer.pid, *children_of(farmer.pid)])
+        ended(farmer)
+
+    def kill_everything(self, farmer: subprocess.Popen[str]) -> None:
+        """As when a node is switched off."""
+        workers = children_of(farmer.pid)
+        tasks = [task for worker in workers for task in children_of(worker)]
+        kill([farmer.pid, *workers, *tasks])
+        ended(farmer)
+        wait_until(lambda: not any(map(process.exists, tasks)), what="the end of its tasks")
+
+    def assert_all_is_the_groups(self) -> None:
+        """Files are 0664 and folders 2775, whatever the umask."""
+        for path in [self.workdir, *self.workdir.rglob("*")]:
+            about = path.stat()
+            assert (oct(about.st_mode & 0o7777), about.st_gid) == ("0o2775" if path.is_dir() else "0o664", GROUP), path
+            assert about.st_uid != 0, path
+
+    def assert_never_two_at_once(self) -> None:
+        assert (self.folder / "twice").read_text() == ""
+
+
+def _python_for_everybody() -> str:
+    """The Python that runs the tests, or the system's if that one is in a folder only root may enter."""
+    python = Path(sys.executable).resolve()
+    open_to_all = all(folder.stat().st_mode & 0o001 for folder in python.parents)
+    return str(python) if open_to_all else "/usr/bin/python3"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder into which everybody may look. (Nobody else may look into pytest's own.)"""
+    with folder_in_memory(Path(tempfile.gettempdir())) as folder:
+        folder.chmod(0o755)
+        yield folder
+        for _ in range(3):
+            kill([pid for inner in folder.iterdir() for pid in processes_in(inner)])
+
+
+@pytest.fixture
+def code(place: Path) -> Path:
+    """The program, where the users find it."""
+    hidden = shutil.ignore_patterns("__pycache__")
+    for package in (taskfarmer, filelock):
+        folder = Path(str(package.__file__)).parent
+        shutil.copytree(folder, place / "code" / folder.name, ignore=hidden)
+    return place / "code"
+
+
+@pytest.fixture
+def group_folder(place: Path) -> Path:
+    """A folder as groups have them: what is made in it is the group's."""
+    folder = place / "project"
+    folder.mkdir()
+    os.chown(folder, 0, GROUP)
+    folder.chmod(0o2775)
+    return folder
+
+
+@pytest.fixture
+def own_folder(place: Path) -> Path:
+    """A folder of anna's, in which others may make files but have no right to hers."""
+    folder = place / "annas"
+    folder.mkdir()
+    os.chown(folder, 61001, GROUP)
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.fixture
+def team(farm: Farm, group_folder: Path, code: Path) -> Callable[[int], Team]:
+    """Their farm, once their umask is known."""
+    return lambda umask: Team(group_folder, code, umask)
+
+
+# Together
+
+
+@UMASKS
+def test_two_users_share_the_work(team: Callable[[int], Team], umask: int) -> None:
+    farm = team(umask).write_tasks(8)
+    first = farm.start_as(farm.anna, "-n", "2")
+    wait_until(lambda: len(farm.begun(farm.anna)) == 2, what="anna's tasks")
+    second = farm.start_as(farm.bert, "-n", "2")
+    wait_until(lambda: len(farm.begun(farm.bert)) == 2, what="bert's tasks")
+    farm.assert_all_is_the_groups()
+    farm.go()
+    for farmer in (first, second):
+        status, said = ended(farmer)
+        assert status == 0, said
+    farm.assert_each_task_stands_once(8)
+    assert len(farm.begun(farm.anna)) + len(farm.begun(farm.bert)) == 8
+    farm.assert_never_two_at_once()
+    farm.assert_all_is_the_groups()
+    events = json.loads((farm.workdir / "timeline.json").read_text())
+    assert sorted(e["args"]["task"] for e in events if e["ph"] == "X") == list(range(8))
+    assert len({e["pid"] for e in events}) == 2
+
+
+@pytest.mark.parametrize("flag", ["--shared", "setgid"])
+@UMASKS
+def test_a_group_may_work_where_the_first_user_said_so(place: Path, code: Path, umask: int, flag: str) -> None:
+    folder = place / "project"
+    folder.mkdir()
+    os.chown(folder, 61001, GROUP)
+    folder.chmod(0o2775 if flag == "setgid" else 0o775)
+    farm = Team(folder, code, umask)
+    farm.write("id -u; exit 3", "id -u")
+    flags = ["--shared"] if flag == "--shared" else []
+    done = farm.call_as(farm.anna, *flags, "tasks.txt")
+    assert done.returncode == 1, done.stderr
+    farm.assert_all_is_the_groups()
+    farm.write("id -u; exit 3", "id -u", "id -u")
+    assert farm.call_as(farm.bert, "status", "tasks.txt").returncode == 1
+    assert farm.call_as(farm.bert, "retry", "tasks.txt").returncode == 0
+    done = farm.call_as(farm.bert, "tasks.txt")
+    assert done.returncode == 1, done.stderr
+    farm.assert_each_task_stands_once(3)
+    assert [farm.log(id) for id in range(3)] == ["61002\n", "61001\n", "61002\n"]
+    farm.assert_all_is_the_groups()
+    assert {path.stat().st_uid for path in farm.workdir.glob("*") if path.is_file()} == {61001, 61002}
+
+
+@UMASKS
+def test_a_farm_is_shared_from_the_day_its_owner_says_so(own_folder: Path, code: Path, umask: int) -> None:
+    farm = Team(own_folder, code, umask)
+    farm.write("id -u; exit 3", "id -u")
+    assert farm.call_as(farm.anna, "tasks.txt").returncode == 1
+    assert farm.call_as(farm.bert, "retry", "--run", "tasks.txt").returncode == 2
+    assert farm.call_as(farm.anna, "--shared", "tasks.txt").returncode == 1
+    done = farm.call_as(farm.bert, "retry", "--run", "tasks.txt")
+    assert done.returncode == 1, done.stderr + done.stdout
+    assert (farm.log(0), farm.log(1)) == ("61002\n", "61001\n")
+
+
+def test_a_folder_that_only_passes_its_group_on_shares_nothing(place: Path, code: Path) -> None:
+    """A user's own folder inside a group's: the setgid bit was inherited, the right to write was not given."""
+    folder = place / "annas"
+    folder.mkdir()
+    os.chown(folder, 61001, GROUP)
+    folder.chmod(0o2755)
+    farm = Team(folder, code, 0o022)
+    farm.write("true")
+    assert farm.call_as(farm.anna, "tasks.txt").returncode == 0
+    assert not [path for path in [farm.workdir, *farm.workdir.rglob("*")] if path.stat().st_mode & 0o020]
+
+
+# Death
+
+
+@UMASKS
+@pytest.mark.parametrize("first", ["anna", "bert"])
+def test_one_user_takes_over_what_the_other_left(team: Callable[[int], Team], umask: int, first: str) -> None:
+    """Claims go back, and what had ended but was not settled is settled, not run again."""
+    farm = team(umask).write_tasks(6)
+    dead, alive = (farm.anna, farm.bert) if first == "anna" else (farm.bert, farm.anna)
+    (farm.folder / "tasks.txt").write_text("true\n" + "sh task.sh\n" * 6)
+    farmer = farm.start_as(dead, "-n", "3")
+    wait_until(lambda: len(farm.begun(dead)) == 3, what="their tasks")
+    wait_until(lambda: farm.ids("finished") == [0], what="a task that is settled")
+    fd = os.open(farm.workdir / "lock", os.O_RDWR)
+    fcntl.flock(fd, fcntl.LOCK_EX)  # so that nothing is settled from here on
+    farm.go()
+    wait_until(lambda: farm.claimed() <= farm.recorded(), what="the records of their end")
+    farm.kill_everything(farmer)
+    os.close(fd)
+    done = farm.call_as(alive, "-n", "3", "tasks.txt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is gone: " in done.stdout and "tasks had ended" in done.stdout
+    farm.assert_each_task_stands_once(7)
+    assert [farm.runs(id, dead) + farm.runs(id, alive) for id in range(1, 7)] == [["begun", "ended"]] * 6
+    farm.assert_never_two_at_once()
+    farm.assert_all_is_the_groups()
+
+
+def test_a_living_users_farmer_takes_over_a_dead_ones_tasks(team: Callable[[int], Team]) -> None:
+    farm = team(0o077).write_tasks(6)
+    first = farm.start_as(farm.anna, "-n", "2")
+    wait_until(lambda: len(farm.begun(farm.anna)) == 2, what="anna's tasks")
+    second = farm.start_as(farm.bert, "-n", "6")
+    wait_until(lambda: len(farm.begun(farm.bert)) == 4, what="bert's tasks")
+    farm.kill_everything(first)
+    wait_until(lambda: farm.begun(farm.bert) == list(range(6)), what="anna's tasks, run by bert")
+    farm.go()
+    status, said = ended(second)
+    assert status == 0 and "is gone: 2 tasks are back" in said, said
+    farm.assert_each_task_stands_once(6)
+    farm.assert_never_two_at_once()
+
+
+def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwhile(
+    team: Callable[[int], Team],
+) -> None:
+    """Its environment cannot be read, nor can it be ended: so it is waited for."""
+    farm = team(0o022).write_tasks(3)
+    first = farm.start_as(farm.anna, "-n", "1")
+    wait_until(lambda: farm.runs(0, farm.anna) == ["begun"], what="anna's task")
+    farm.kill_farm(first)
+    assert processes_in(farm.folder, "task.sh"), "the task lives on"
+    second = farm.start_as(farm.bert, "-n", "3")
+    wait_until(lambda: farm.begun(farm.bert) == [1, 2], what="bert's tasks")
+    farm.go_for_bert = (farm.folder / "task.sh").write_text("exit 0")  # type: ignore[attr-defined]
+    kill([pid for pid in processes_in(farm.folder, "task.sh") if os.stat(f"/proc/{pid}").st_uid == farm.bert.id])
+    status, said = ended(second)
+    assert status == 75, said
+    assert "is gone, but processes" in said and "user 61001 may be what it left running" in said
+    assert farm.runs(0, farm.bert) == [] and farm.runs(0, farm.anna) == ["begun"]
+    farm.assert_never_two_at_once()
+    # Once it is gone, bert takes the task over.
+    kill(processes_in(farm.folder, "task.sh"))
+    wait_until(lambda: not processes_in(farm.folder, "task.sh"), what="its end")
+    done = farm.call_as(farm.bert, "tasks.txt")
+    assert "is gone: 1 task is back" in done.stdout, done.stdout
+    farm.assert_each_task_stands_once(3)
+
+
+def test_a_user_ends_what_an_own_farm_left_running(team: Callable[[int], Team]) -> None:
+    """The other user stepped aside; the one it belongs to does not need to."""
+    farm = team(0o077).write_tasks(1)
+    first = farm.start_as(farm.anna, "-n", "1")
+    wait_until(lambda: farm.runs(0, farm.anna) == ["begun"], what="anna's task")
+    farm.kill_farm(first)
+    again = farm.start_as(farm.anna, "-n", "1")
+    wait_until(lambda: farm.runs(0, farm.anna) == ["begun", "begun"], what="anna's task again")
+    farm.go()
+    status, said = ended(again)
+    assert status == 0, said
+    farm.assert_never_two_at_once()
+
+
+def test_a_users_other_processes_do_not_keep_a_dead_farmers_tasks(team: Callable[[int], Team]) -> None:
+    """Of a shell that is older than the farm, and of a login that is younger."""
+    farm = team(0o022).write_tasks(1)
+    cat = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    shell = subprocess.Popen(["sh"], **cat, **farm.anna.rights())
+    time.sleep(0.05)  # the kernel counts in hundredths: the farmer is to be younger
+    first = farm.start_as(farm.anna, "-n", "1")
+    wait_until(lambda: farm.runs(0, farm.anna) == ["begun"], what="anna's task")
+    assert shell.stdin
+    shell.stdin.write("sleep 600 & sleep 600\n")
+    shell.stdin.flush()
+    login = ["setpriv", f"--reuid={farm.anna.id}", f"--regid={GROUP}", "--clear-groups", "setsid", "sleep", "600"]
+    daemon = subprocess.Popen(["sh", "-c", '"$@"; true', "sh", *login], start_new_session=True)
+    try:
+        wait_until(lambda: len(children_of(shell.pid)) == 2 and children_of(daemon.pid), what="anna's other processes")
+        farm.kill_everything(first)
+        farm.go()
+        done = farm.call_as(farm.bert, "tasks.txt")
+        assert done.returncode == 0 and "is gone: 1 task is back" in done.stdout, done.stdout
+    finally:
+        kill([*children_of(shell.pid), shell.pid, *children_of(daemon.pid), daemon.pid])
+        shell.communicate()
+        daemon.wait()
+
+
+# Not shared
+
+
+@UMASKS
+@pytest.mark.parametrize("words", [[], ["status"], ["retry"], ["--lock", "soft"]], ids=" ".join)
+def test_in_a_farm_that_is_not_shared_another_user_is_told_whose_it_is(
+    own_folder: Path, code: Path, umask: int, words: list[str]
+) -> None:
+    farm = Team(own_folder, code, umask)
+    farm.write("exit 1", "true")
+    assert farm.call_as(farm.anna, "tasks.txt").returncode == 1
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [farm.workdir, *farm.workdir.rglob("*")]}
+    done = farm.call_as(farm.bert, *words, "tasks.txt")
+    what = "tasks.txt_workdir/farm.json" if umask == 0o022 else "tasks.txt_workdir"
+    assert done.stderr.startswith(f"pytaskfarmer.py: {what} belongs to user 61001: Permission denied."), done.stderr
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [farm.workdir, *farm.workdir.rglob("*")]}
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["lock", "toprocess", "failed", "timeline.json", "logs", "running"])
+def test_one_file_that_is_not_the_groups_is_told_before_anything_is_claimed(
+    team: Callable[[int], Team], name: str
+) -> None:
+    farm = team(0o022)
+    farm.write("true", "false")
+    assert farm.call_as(farm.anna, "tasks.txt").returncode == 1
+    farm.write("true", "false", "touch ran")
+    (farm.workdir / name).chmod(0o755 if (farm.workdir / name).is_dir() else 0o644)
+    done = farm.call_as(farm.bert, "tasks.txt")
+    assert f"tasks.txt_workdir/{name} belongs to user 61001" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not (farm.folder / "ran").exists() and farm.waiting() == []
+
+
+def test_a_soft_lock_is_for_one_user(team: Callable[[int], Team]) -> None:
+    farm = team(0o022)
+    farm.write("true")
+    assert farm.call_as(farm.anna, "--lock", "soft", "tasks.txt").returncode == 0
+    farm.write("true", "touch ran")
+    done = farm.call_as(farm.bert, "tasks.txt")
+    assert "--lock soft" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+# What cannot be seen
+
+HIDDEN = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from taskfarmer.model import Owner
+from taskfarmer.system import leftovers, process
+child = os.fork()
+if not child:
+    os.setgid({group}); os.setuid(61001); time.sleep(600)
+start = process.start_time(child)
+time.sleep(0.1)
+os.system("mount -o remount,hidepid={hidepid} /proc") and sys.exit(3)
+if bert := os.fork():  # the first process of the namespace stays root's
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(bert, 0)[1]))
+os.setgroups([]); os.setgid({group}); os.setuid(61002)
+owner = Owner(process.host(), child, start, "abc")
+assert not process.is_gone(owner), "it lives"
+assert process.is_gone(owner._replace(pid=99999)), "nobody has that pid"
+assert leftovers.may_run_on(owner, 61001) == "processes that are hidden from us"
+assert leftovers.kill_marked("TASKFARMER_OWNER=x") == 0
+"""
+
+
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_where_proc_hides_other_users_nobody_is_taken_for_dead(place: Path, code: Path, hidepid: int) -> None:
+    program = HIDDEN.format(group=GROUP, hidepid=hidepid)
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    done = subprocess.run(
+        [*alone, _python_for_everybody(), "-c", program, str(code)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stopped_users_farmer_is_not_dead(team: Callable[[int], Team]) -> None:
+    farm = team(0o077).write_tasks(2)
+    first = farm.start_as(farm.anna, "-n", "1")
+    wait_until(lambda: farm.runs(0, farm.anna) == ["begun"], what="anna's task")
+    everybody = [first.pid, *children_of(first.pid)]
+    kill(everybody, signal.SIGSTOP)
+    farm.go()
+    done = farm.call_as(farm.bert, "tasks.txt")
+    assert "is gone" not in done.stdout and farm.runs(0, farm.bert) == []
+    kill(everybody, signal.SIGCONT)
+    status, said = ended(first)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(2)
