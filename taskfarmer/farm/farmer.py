@@ -205,7 +205,9 @@ class Farmer:
         if self._stopping is not None or self._disk_trouble_since is not None or self._health.is_suspect:
             return 0
         idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._unhired)
-        return self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
+        want = self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
+        most = self._health.most_to_start
+        return want if most is None else min(want, most)
 
     def _exchange(self, want: int) -> None:
         unstarted = list(self._backlog) if self._stopping is not None else []

@@ -17,7 +17,7 @@ from taskfarmer.system.presence import Sign
 
 #: Seconds: an attempt that fails earlier fails at once.
 AT_ONCE = 1.0
-_FIRST, _IN_A_ROW = 20, 50
+_FEW, _FIRST, _IN_A_ROW = 5, 20, 50
 #: How many farmers of other hosts are asked, however many there are.
 _ASKED = 3
 _LOOK_AGAIN = 1.0
@@ -54,12 +54,18 @@ class Health:
     @property
     def is_suspect(self) -> bool:
         """Whether so many attempts have failed at once that nothing more should be started here for now."""
-        return not self._trusted and self.failing >= self._limit
+        return self._is_compared and self.failing >= self._limit
 
     @property
     def most_to_start(self) -> int | None:
-        """How many attempts may be begun before we must look again; None while the last one went well."""
-        return None if self._trusted or not self.failing else max(0, self._limit - self.failing)
+        """How many more tasks may be taken before others are asked; None while too few have failed to think of it."""
+        if not self._is_compared or self.failing < _FEW:
+            return None
+        return max(0, self._limit - self.failing)
+
+    @property
+    def _is_compared(self) -> bool:
+        return not self._trusted and self._store.others_elsewhere > 0
 
     def examine(self, now: float) -> str | None:
         """While in suspicion: ask others, listen to them; why to stop, once one of them does well."""

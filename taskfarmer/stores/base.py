@@ -48,11 +48,12 @@ class Added(NamedTuple):
 class TaskSource(Protocol):
     """All that a farmer may know of a store.
 
-    When `recover` last looked, `others` other owners lived, and `stranded` tasks were of dead ones whose tasks may still
+    When `recover` last looked, `others` other owners lived, `others_elsewhere` of them on other hosts, and `stranded` tasks were of dead ones whose tasks may still
     run and that it could not end.
     """
 
     others: int
+    others_elsewhere: int
     stranded: int
 
     def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:

@@ -60,8 +60,7 @@ class TextStore:
         tell: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.workdir = workdir
-        self.others = 0
-        self.stranded = 0
+        self.others = self.others_elsewhere = self.stranded = 0
         self._told_stranded: set[Owner] = set()
         self._owner = workdir.owner
         self._retries = retries
@@ -326,12 +325,13 @@ class TextStore:
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners of this host; what they left running is ended first."""
         recovered = []
-        self.others = self.stranded = 0
+        self.others = self.others_elsewhere = self.stranded = 0
         for owner in self.workdir.owners():
             if owner == self._owner:
                 continue
             if self.workdir.lives(owner):
                 self.others += 1
+                self.others_elsewhere += owner.host != self._owner.host
                 continue
             # Before the lock: killing and waiting is no file work.
             killed, runs_on = self._end_leftovers(owner)

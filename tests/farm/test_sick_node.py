@@ -24,6 +24,7 @@ class Elsewhere:
 
     def __init__(self, **signs: Sign) -> None:
         self.signs = {Owner(host, 1, 1, "a"): sign for host, sign in signs.items()}
+        self.others_elsewhere = len(signs)
 
     def elsewhere(self, most: int) -> list[Owner]:
         return list(self.signs)[:most]
@@ -52,7 +53,7 @@ def health_beside(store: Elsewhere) -> tuple[Health, list[str]]:
 
 
 def test_the_first_twenty_failures_are_suspect_and_later_fifty_in_a_row() -> None:
-    health, _ = health_beside(Elsewhere())
+    health, _ = health_beside(Elsewhere(n2=Sign(7, 100, 0)))
     fail(health, 19)
     assert not health.is_suspect
     fail(health, 1, Outcome.NOT_STARTED, wall=3.0)
@@ -65,7 +66,7 @@ def test_the_first_twenty_failures_are_suspect_and_later_fifty_in_a_row() -> Non
 
 
 def test_what_fails_after_a_while_or_was_stopped_is_not_suspect() -> None:
-    health, _ = health_beside(Elsewhere())
+    health, _ = health_beside(Elsewhere(n2=Sign(7, 100, 0)))
     fail(health, 100, wall=1.5)
     fail(health, 100, Outcome.INTERRUPTED)
     fail(health, 100, Outcome.WORKER_LOST)
@@ -74,9 +75,20 @@ def test_what_fails_after_a_while_or_was_stopped_is_not_suspect() -> None:
 
 def test_a_farmer_without_others_is_never_held_up() -> None:
     health, said = health_beside(Elsewhere())
-    fail(health, 20)
+    fail(health, 200)
     assert health.examine(0.0) is None
-    assert not health.is_suspect and said == []
+    assert not health.is_suspect and health.most_to_start is None and said == []
+
+
+def test_what_may_be_eaten_is_little_once_suspicion_rises() -> None:
+    """A node that fails fast must not have claimed the whole list by the time others are asked."""
+    health, _ = health_beside(Elsewhere(n2=Sign(7, 100, 0)))
+    fail(health, 4)
+    assert health.most_to_start is None, "a few failures are no reason to slow down"
+    fail(health, 8)
+    assert health.most_to_start == 8
+    fail(health, 20)
+    assert health.most_to_start == 0
 
 
 def test_what_another_host_said_before_does_not_count() -> None:
