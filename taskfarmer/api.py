@@ -145,7 +145,7 @@ def _farm(
 
     def end_leftovers(slot: int) -> None:
         marks = f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"
-        leftovers.kill_marked(*marks, leaders=store.leaders(owner, slot))
+        leftovers.kill_marked(*marks, leaders=store.leaders(slot))
 
     presence = store.join(slots)
     try:

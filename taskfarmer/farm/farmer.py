@@ -23,7 +23,7 @@ from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Added, Recovered, TaskSource
 from taskfarmer.system.presence import Presence
 
-_LOOK_FOR_THE_DEAD = 5.0
+_LOOK_FOR_THE_DEAD = 4.0
 _TICK = 0.5
 _DISK_PATIENCE = 5.0
 _MOST_STILLBORN = 20
@@ -101,6 +101,7 @@ class Farmer:
             return self._work()
 
     def _work(self) -> Summary:
+        self._store.meet(lambda: self._stop.request is not None)
         self._recover()
         while not self._is_over():
             self._heed_end_of_job()

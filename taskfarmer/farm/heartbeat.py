@@ -15,10 +15,9 @@ from threading import Event, Thread
 from typing import Callable
 
 from taskfarmer.system import process
-from taskfarmer.system.presence import Presence
+from taskfarmer.system.presence import BEAT, Presence
 from taskfarmer.system.vigil import clock
 
-INTERVAL = 5.0
 _PATIENCE_AT_THE_END = 1.0
 
 
@@ -49,7 +48,7 @@ class Contact:
 class Leash:
     """A worker's look at its farmer's contact."""
 
-    look_every = INTERVAL
+    look_every = BEAT
 
     def __init__(self, contact: Contact, farmer: int) -> None:
         self._contact = contact
@@ -92,7 +91,7 @@ class Heartbeat:
         self._thread.join(_PATIENCE_AT_THE_END)  # it may hang in a write; nothing else hangs with it
 
     def _beat_on(self) -> None:
-        while not self._ending.wait(INTERVAL):
+        while not self._ending.wait(BEAT):
             self.beat()
 
     def beat_if_older(self, seconds: float) -> None:

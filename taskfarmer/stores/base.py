@@ -1,8 +1,9 @@
 """What a store is. Farmers know `TaskSource`; the verbs need the rest. Every store passes one contract test."""
 
-from typing import Generator, Iterable, NamedTuple, Protocol, Sequence
+from typing import Callable, Generator, Iterable, NamedTuple, Protocol, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State
+from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Sign
 
 
@@ -67,6 +68,14 @@ class TaskSource(Protocol):
 
     def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
         """How those of a lost worker's attempts ended that it had recorded before it died."""
+        ...
+
+    def meet(self, is_called_away: Callable[[], bool]) -> None:
+        """Make sure, before anything is claimed, that locks exclude between us and the others. Raises LockError."""
+        ...
+
+    def leaders(self, slot: int) -> set[Leader]:
+        """The session in which the worker of a slot was running a task when it last wrote."""
         ...
 
     def recover(self) -> list[Recovered]:

@@ -23,7 +23,7 @@ dead writer does it; a record that is not whole was never begun.
 import os
 import time
 from enum import Enum
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 from zlib import crc32
 
 from taskfarmer.errors import DiskError, Fenced, LockError, StateError
@@ -31,6 +31,7 @@ from taskfarmer.model import Owner
 from taskfarmer.system import files, process
 
 _TITLE = b"pytaskfarmer journal 1 "
+_LOOKS, _BETWEEN_LOOKS = 10, 0.01
 
 
 class Kind(Enum):
@@ -63,11 +64,14 @@ class Operation(NamedTuple):
 class Journal:
     """The journal of one workdir, as one process uses it."""
 
-    def __init__(self, workdir: str, owner: Owner, shared: bool = False) -> None:
+    def __init__(
+        self, workdir: str, owner: Owner, has_left: Callable[[Owner], bool] = process.is_gone, shared: bool = False
+    ) -> None:
         self._workdir = workdir
         self._shared = shared
         self._path = os.path.join(workdir, "journal")
         self._owner = owner
+        self._has_left = has_left
         # Kept open: a folder has no content that could be stale, and each exchange syncs it.
         self._folder = os.open(workdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: dict[str, int] = {}
@@ -283,10 +287,7 @@ class Journal:
         if not same and not os.path.exists(os.path.join(self._workdir, "farm.json")):
             raise Fenced(f"{self._workdir}: the workdir was removed")
         if not same:
-            raise LockError(
-                f"{self._path}: another process removed it while this one held the lock: "
-                "the lock does not exclude here. Use --lock soft or another --lock-dir"
-            )
+            raise self._a_lie("another process removed it")
 
     # What another left
 
@@ -306,8 +307,8 @@ class Journal:
             self._unreadable_since = self._unreadable_since or time.monotonic()
             if time.monotonic() - self._unreadable_since < 1.0:
                 return False
-        elif writer != self._owner and not process.is_gone(writer):
-            return False
+        elif writer != self._owner and not self._has_left(writer):
+            return self._stands_still(content)
         self._unreadable_since = 0.0
         if operations is not None:
             self._operations = operations
@@ -323,6 +324,20 @@ class Journal:
             pass  # one who holds the same lock cannot do this, but we are about to be told by O_EXCL
         self.release()
         return True
+
+    def _stands_still(self, content: bytes) -> bool:
+        """A living writer's journal cannot move while we hold the lock it needs. Returns False; raises LockError."""
+        for _ in range(_LOOKS):
+            time.sleep(_BETWEEN_LOOKS)
+            if files.read_file(self._path) != content:
+                raise self._a_lie("another process was writing it")
+        return False
+
+    def _a_lie(self, what: str) -> LockError:
+        return LockError(
+            f"{self._path}: {what} while this one held the lock: "
+            "the lock does not exclude here. Use --lock soft or another --lock-dir"
+        )
 
     # The text
 

@@ -23,7 +23,8 @@ from taskfarmer.errors import StateError
 from taskfarmer.model import Owner, Task
 
 FORMAT = 1
-STATE_FILES = ("toprocess", "later", "finished", "failed", "attempts")
+TASK_FILES = ("toprocess", "later", "finished", "failed")
+STATE_FILES = (*TASK_FILES, "attempts")
 
 
 class Held(NamedTuple):
@@ -157,6 +158,11 @@ def format_farm(farm: dict[str, Any]) -> bytes:
 def owners_folder(workdir: str) -> str:
     """`running/`"""
     return os.path.join(workdir, "running")
+
+
+def owner_file(owner: Owner, name: str) -> str:
+    """The path of one of an owner's files, seen from the workdir."""
+    return f"running/{owner}/{name}"
 
 
 def owner_folder(workdir: str, owner: Owner) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Iterator
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Task
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, read_tasks, task_line
+from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, owner_file, read_tasks, task_line
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
@@ -84,11 +84,11 @@ def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) 
 
 
 def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
-    alive = [owner for owner in section.workdir.owners() if section.workdir.lives(owner)]
+    alive = [owner for owner in section.workdir.owners.everybody() if section.workdir.owners.lives(owner)]
     if alive:
         raise UsageError(f"--replace: {alive[0].host} (pid {alive[0].pid}) is still working in {section.workdir.path}")
-    for owner in section.workdir.owners():
-        section.journal.remove(section.workdir.owner_file(owner, "claims"))
+    for owner in section.workdir.owners.everybody():
+        section.journal.remove(owner_file(owner, "claims"))
     for name in STATE_FILES:
         if name != "later":
             section.rewrite(name, ())
@@ -192,7 +192,7 @@ def _settled_commands(workdir: Workdir) -> Iterator[str]:
     for name in ("finished", "failed"):
         for task in read_tasks(os.path.join(workdir.path, name)):
             yield task.command
-    for _, held in workdir.all_claims():
+    for _, held in workdir.owners.all_claims():
         for one in held:
             yield decode(one.command)
 

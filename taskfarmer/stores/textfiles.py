@@ -12,26 +12,26 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from contextlib import contextmanager
 from functools import partial
 from typing import Callable, Generator, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
-from taskfarmer.stores import lists, slotfile
+from taskfarmer.stores import lists
 from taskfarmer.stores.attempts import MOST, Attempts
 from taskfarmer.stores.base import Added, Exchange, Recovered
 from taskfarmer.stores.journal import Pending
 from taskfarmer.stores.lines import (
     STATE_FILES,
+    TASK_FILES,
     Size,
     broken_line,
     claim_line,
     decode,
     encode,
     number_lines,
-    owner_folder,
+    owner_file,
     parse_claims,
     parse_task,
     read_tasks,
@@ -77,29 +77,18 @@ class TextStore:
     # A farmer's life
 
     def join(self, slots: int) -> Presence:
-        """Become an owner: presence first, then the files of each slot and an empty `claims`.
+        """Become an owner."""
+        return self.workdir.owners.join(slots, self.workdir.shared)
 
-        A shared folder is opened to the group when all is in it: others may look into none that is not complete.
-        """
-        folder = owner_folder(self.workdir.path, self._owner)
-        shared = self.workdir.shared
-        os.makedirs(folder, 0o700 if shared else 0o777, exist_ok=True)
-        presence = Presence(os.path.join(folder, "alive"), create=True, shared=shared)
-        presence.beat()
-        for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
-            os.close(files.open_or_create(os.path.join(folder, name), shared))
-        if shared:
-            os.chmod(folder, 0o2775)
-        files.sync_folder(folder)
-        files.sync_folder(os.path.dirname(folder))
-        return presence
+    def meet(self, is_called_away: Callable[[], bool]) -> None:
+        """Make sure that locks exclude. See TaskSource."""
+        self.workdir.owners.meet(is_called_away)
 
     def leave(self) -> None:
         """Stop being an owner. What is still claimed stays, for whoever recovers us."""
         if self._held or self._pending:
             return
-        folder = owner_folder(self.workdir.path, self._owner)
-        _remove_owner_folder(folder)
+        self.workdir.owners.remove(self._owner)
 
     def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
         """Settle, give back, claim. See TaskSource."""
@@ -115,7 +104,9 @@ class TextStore:
                     self._claim(section, want, plan)
                 self._write_claims(section, plan)
                 left = section.left
-                elsewhere = 0 if left or plan.claims else self._held_by_others()
+                elsewhere = (
+                    0 if left or plan.claims else self._held_by_others(section, len(self._held) - len(plan.dropped))
+                )
         except Pending:
             self._pending = plan
             raise
@@ -135,8 +126,7 @@ class TextStore:
 
     def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
         """How attempts of a lost worker ended, as far as it wrote that down."""
-        path = os.path.join(self.workdir.path, self.workdir.owner_file(self._owner, f"slot_{slot}"))
-        ends = {end.token: end for end in slotfile.read_ends(files.read_file(path) or b"")}
+        ends = self.workdir.owners.ends(self._owner, slot)
         return [
             Attempt(claim, end.outcome, end.status, end.start, end.wall, end.cpu, end.memory, slot)
             for claim in claims
@@ -271,7 +261,7 @@ class TextStore:
 
     @property
     def _claims_name(self) -> str:
-        return self.workdir.owner_file(self._owner, "claims")
+        return owner_file(self._owner, "claims")
 
     def _read_claims(self, section: Section) -> bytes | None:
         try:
@@ -289,8 +279,12 @@ class TextStore:
                 f"{self.workdir.path}: another farmer took over the tasks of {self._owner}: it saw no sign of life of it"
             )
 
-    def _held_by_others(self) -> int:
-        return sum(len(held) for _, held in self.workdir.all_claims(skip=self._owner))
+    def _held_by_others(self, section: Section, mine: int) -> int:
+        """How many tasks stand in no file and are not ours: known without looking at each owner."""
+        self.workdir.read_farm_again()
+        standing = sum(section.sizes[name].lines for name in TASK_FILES)
+        total: int = section.farm["next_id"] - section.farm.get("dropped", 0)
+        return max(0, total - standing - mine)
 
     @contextmanager
     def _section(
@@ -303,7 +297,9 @@ class TextStore:
                 if self.workdir.farm is None or not section.was_edited(to_touch):
                     yield section
                     return
-                message = repair(section, self._commands, [h for _, held in self.workdir.all_claims() for h in held])
+                message = repair(
+                    section, self._commands, [h for _, held in self.workdir.owners.all_claims() for h in held]
+                )
             if message:
                 self._tell(message)
 
@@ -311,31 +307,31 @@ class TextStore:
 
     def elsewhere(self, most: int) -> list[Owner]:
         """Owners on other hosts. See TaskSource."""
-        found = [owner for owner in self.workdir.owners() if owner.host != self._owner.host]
-        return random.sample(found, min(most, len(found)))
+        return self.workdir.owners.elsewhere(most)
 
     def lives(self, owner: Owner) -> bool:
         """Whether an owner may still be at work. See Store."""
-        return self.workdir.lives(owner)
+        return self.workdir.owners.lives(owner)
 
     def sign(self, owner: Owner) -> Sign | None:
         """An owner's last sign of life. See TaskSource."""
-        return self.workdir.sign(owner)
+        return self.workdir.owners.sign(owner)
+
+    def leaders(self, slot: int) -> set[leftovers.Leader]:
+        """The session in which the worker of a slot was running a task. See TaskSource."""
+        return self.workdir.owners.leaders(self._owner, slot)
 
     def recover(self) -> list[Recovered]:
-        """Take over the claims of dead owners of this host; what they left running is ended first."""
+        """Take over the claims of dead owners; what they left running on this host is ended first."""
+        around = self.workdir.owners.look_around()
+        self.others = around.living_here + around.living_elsewhere
+        self.others_elsewhere = around.living_elsewhere
+        self.stranded = 0
         recovered = []
-        self.others = self.others_elsewhere = self.stranded = 0
-        for owner in self.workdir.owners():
-            if owner == self._owner:
-                continue
-            if self.workdir.lives(owner):
-                self.others += 1
-                self.others_elsewhere += owner.host != self._owner.host
-                continue
+        for owner in around.dead:
             # Before the lock: killing and waiting is no file work.
-            killed, runs_on = self._end_leftovers(owner)
-            held = self.workdir.claims_of(owner) if runs_on else []
+            killed, runs_on = self._end_leftovers(owner) if owner.host == self._owner.host else (0, "")
+            held = self.workdir.owners.claims_of(owner) if runs_on else []
             if held:
                 self._leave_stranded(owner, len(held), runs_on)
             else:
@@ -345,36 +341,30 @@ class TextStore:
     def _end_leftovers(self, owner: Owner) -> tuple[int, str]:
         """End what a dead owner left running: how many processes that were, and what may still run."""
         try:
-            user = os.stat(owner_folder(self.workdir.path, owner)).st_uid
+            user = os.stat(self.workdir.owners.folder(owner)).st_uid
         except FileNotFoundError:
             return 0, ""  # somebody else was quicker
-        mark, leaders = f"{process.OWNER_VARIABLE}={owner}", self.leaders(owner)
+        mark, leaders = f"{process.OWNER_VARIABLE}={owner}", self.workdir.owners.leaders(owner)
         killed = leftovers.kill_marked(mark, leaders=leaders)
         return killed, leftovers.may_run_on(owner, user, mark, leaders=leaders)
-
-    def leaders(self, owner: Owner, slot: int | None = None) -> set[leftovers.Leader]:
-        """The sessions in which an owner's tasks, all or that of one slot, were running when it last wrote."""
-        contents = _slot_files(owner_folder(self.workdir.path, owner), "" if slot is None else str(slot))
-        return {leader for content in contents for leader in slotfile.leaders(content)}
 
     def _leave_stranded(self, owner: Owner, tasks: int, runs_on: str) -> None:
         self.stranded += tasks
         if owner not in self._told_stranded:
             self._told_stranded.add(owner)
-            user = files.owner_of(owner_folder(self.workdir.path, owner))
+            user = files.owner_of(self.workdir.owners.folder(owner))
             self._tell(
                 f"{owner.host} (pid {owner.pid}) is gone, but {runs_on} of {user} may be what it left running, and "
                 f"cannot be ended from here: its tasks ({tasks}) wait until those are gone, or {user} starts a farmer"
             )
 
     def _take_over(self, owner: Owner, killed: int) -> Recovered:
-        folder = owner_folder(self.workdir.path, owner)
         settled = requeued = 0
         with self._section(STATE_FILES) as section:
-            claims = files.read_file(os.path.join(folder, "claims"))
+            claims = files.read_file(os.path.join(self.workdir.path, owner_file(owner, "claims")))
             if claims is not None:
                 self._read_attempts(section)
-                ends = _ends_in(folder)
+                ends = self.workdir.owners.ends(owner)
                 lines: dict[str, list[bytes]] = {name: [] for name in STATE_FILES}
                 for held in parse_claims(claims):
                     end = ends.get(held.token)
@@ -383,8 +373,8 @@ class TextStore:
                 lines["toprocess"].reverse()
                 for name, of_this_state in lines.items():
                     section.append(name, of_this_state)
-                section.journal.remove(self.workdir.owner_file(owner, "claims"))
-        _remove_owner_folder(folder)
+                section.journal.remove(owner_file(owner, "claims"))
+        self.workdir.owners.remove(owner)
         return Recovered(owner, settled, requeued, killed)
 
     # What people ask for
@@ -426,7 +416,7 @@ class TextStore:
     def counts(self) -> dict[State, int]:
         """How many tasks stand in each state."""
         with self._section(STATE_FILES) as section:
-            running = sum(len(held) for _, held in self.workdir.all_claims())
+            running = sum(len(held) for _, held in self.workdir.owners.all_claims())
             return {
                 State.TOPROCESS: section.left,
                 State.RUNNING: running,
@@ -441,7 +431,7 @@ class TextStore:
 
     def _records(self, state: State | None) -> Iterator[Record]:
         if state in (None, State.RUNNING):
-            for owner, held in self.workdir.all_claims():
+            for owner, held in self.workdir.owners.all_claims():
                 for one in held:
                     yield Record(Task(one.id, decode(one.command)), State.RUNNING, owner)
         for name in ("finished", "failed", "toprocess", "later"):
@@ -475,35 +465,3 @@ def goes_back_behind_the_rest(outcome: Outcome, counted: int, retries: int) -> b
 
 def _line_of(task: Task) -> bytes:
     return task_line(task.id, encode(task.command))
-
-
-def _ends_in(folder: str) -> dict[int, slotfile.End]:
-    return {end.token: end for content in _slot_files(folder) for end in slotfile.read_ends(content)}
-
-
-def _slot_files(folder: str, slot: str = "") -> Iterator[bytes]:
-    """What the workers of a farmer have written, all or that of one slot."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return  # somebody else was quicker
-    for name in names:
-        if name == f"slot_{slot}" or (not slot and name.startswith("slot_")):
-            yield files.read_file(os.path.join(folder, name)) or b""
-
-
-def _remove_owner_folder(folder: str) -> None:
-    """`claims` first: a folder without it holds nothing. Two may do this at once."""
-    try:
-        names = sorted(os.listdir(folder), key=lambda name: (name != "claims", name == "alive"))
-        for name in names:
-            try:
-                os.unlink(os.path.join(folder, name))
-            except FileNotFoundError:
-                pass  # the other one was here
-        os.rmdir(folder)
-    except FileNotFoundError:
-        pass  # the other one was quicker
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise  # else somebody put a file there: the next one to look here removes it

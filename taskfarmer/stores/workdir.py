@@ -11,12 +11,13 @@ from typing import Any, Callable, Iterator
 from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
 from taskfarmer.model import Owner
 from taskfarmer.stores.journal import Journal
-from taskfarmer.stores.lines import FORMAT, STATE_FILES, Held, owner_folder, owners_folder, parse_claims, parse_farm
+from taskfarmer.stores.lines import FORMAT, STATE_FILES, parse_farm
+from taskfarmer.stores.owners import DEAD_AFTER, Owners
 from taskfarmer.stores.section import Section
-from taskfarmer.system import files, presence, process
-from taskfarmer.system.lock import FarmLock, check_lock_dir, choose_place
+from taskfarmer.system import files
+from taskfarmer.system.lock import ANNOUNCE_AFTER, FarmLock, check_lock_dir, choose_place
 
-_LOOK_AGAIN = 0.05
+_LOOK_AGAIN, _LOOK_AGAIN_AT_MOST = 0.05, 1.0
 
 
 class Workdir:
@@ -30,6 +31,7 @@ class Workdir:
         lock_dir: str | None = None,
         shared: bool = False,
         on_wait: Callable[[str], None] = lambda holder: None,
+        dead_after: float = DEAD_AFTER,
     ) -> None:
         self.path = path
         self.owner = owner
@@ -42,7 +44,8 @@ class Workdir:
             check_lock_dir(lock_dir)
         _make_workdir(path, shared)
         self.shared = bool(os.stat(path).st_mode & 0o020)
-        self.journal = Journal(path, owner, self.shared)
+        self.owners = Owners(path, owner, dead_after)
+        self.journal = Journal(path, owner, self.owners.has_left_its_exchange, self.shared)
         self.farm = self._read_farm()
         if self.farm is None:
             self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
@@ -51,9 +54,10 @@ class Workdir:
         self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds, self.shared)
 
     def close(self) -> None:
-        """Let go of the lock file and the folder."""
+        """Let go of the lock file, the folder and those we watch."""
         self._lock.close()
         self.journal.close()
+        self.owners.close()
 
     @contextmanager
     def section(self, farm_age: float = 0.0) -> Iterator[Section]:
@@ -82,6 +86,7 @@ class Workdir:
             raise DiskError(f"{self.path}: {error.strerror}") from error
 
     def _enter(self, farm_age: float) -> None:
+        waited_since, pause, told = time.monotonic(), _LOOK_AGAIN, False
         while True:
             self._lock.__enter__()
             try:
@@ -101,7 +106,11 @@ class Workdir:
                 lock = self.farm["lock"]
                 self._lock = FarmLock(lock["path"], lock["kind"], self._say_who_holds, self.shared)
             else:
-                time.sleep(_LOOK_AGAIN)
+                if not told and time.monotonic() - waited_since > ANNOUNCE_AFTER:
+                    told = True
+                    self._say_who_holds()
+                time.sleep(pause)
+                pause = min(_LOOK_AGAIN_AT_MOST, pause * 1.5)
 
     def _leave(self) -> None:
         self.journal.release()
@@ -129,6 +138,10 @@ class Workdir:
         finally:
             os.close(fd)
 
+    def read_farm_again(self) -> None:
+        """Forget what was remembered of `farm.json`. Call it within a section."""
+        self.farm = self._read_farm()
+
     def found_farm(self) -> dict[str, Any]:
         """What `farm.json` of a new farm says; its nonce is put into the lock file."""
         nonce = os.urandom(8).hex()
@@ -150,7 +163,7 @@ class Workdir:
         found = (files.read_file(lock["path"]) or b"").decode("utf-8", "replace").strip()
         if found == lock["nonce"] and self._lock.path == lock["path"]:
             return
-        if not found and not self._somebody_else_lives():
+        if not found and not any(map(self.owners.lives, self.owners.others())):
             with open(lock["path"], "w", encoding="utf-8") as file:  # the site's clean-up took it; nobody holds it
                 file.write(lock["nonce"] + "\n")
             return
@@ -158,46 +171,6 @@ class Workdir:
             f"{lock['path']}: this is not the lock that the farm in {self.path} was made with "
             "(recorded in its farm.json). All its farmers must see the same lock file"
         )
-
-    def _somebody_else_lives(self) -> bool:
-        return any(self.lives(owner) for owner in self.owners() if owner != self.owner)
-
-    # Owners
-
-    def owners(self) -> list[Owner]:
-        """Every owner that has a folder in `running/`."""
-        try:
-            names = os.listdir(owners_folder(self.path))
-        except FileNotFoundError:
-            return []
-        owners = [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
-        # One that we may not enter is not open to the group yet: it holds nothing.
-        return [owner for owner in owners if os.access(owner_folder(self.path, owner), os.R_OK | os.X_OK)]
-
-    def all_claims(self, skip: Owner | None = None) -> Iterator[tuple[Owner, list[Held]]]:
-        """Every owner that holds claims, but one, with what it holds."""
-        for owner in self.owners():
-            if owner != skip and (held := self.claims_of(owner)):
-                yield owner, held
-
-    def claims_of(self, owner: Owner) -> list[Held]:
-        """What an owner holds."""
-        return parse_claims(files.read_file(os.path.join(self.path, self.owner_file(owner, "claims"))) or b"")
-
-    def owner_file(self, owner: Owner, name: str) -> str:
-        """The path of one of an owner's files, seen from the workdir."""
-        return f"running/{owner}/{name}"
-
-    def lives(self, owner: Owner) -> bool:
-        """Whether an owner may still be at work. Of one on another host that is assumed."""
-        return presence.is_held(self._alive(owner)) or not process.is_gone(owner)
-
-    def sign(self, owner: Owner) -> presence.Sign | None:
-        """An owner's last sign of life."""
-        return presence.read_sign(self._alive(owner))
-
-    def _alive(self, owner: Owner) -> str:
-        return os.path.join(self.path, self.owner_file(owner, "alive"))
 
 
 def _check_places(path: str) -> None:

@@ -21,7 +21,7 @@ from taskfarmer.errors import LockError
 from taskfarmer.system import process
 
 KINDS = ("flock", "soft")
-_ANNOUNCE_AFTER = 10.0
+ANNOUNCE_AFTER = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
 _LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs", "jfs"))
 
@@ -44,7 +44,7 @@ class FarmLock:
         announced = False
         pause = _FIRST_PAUSE
         while not lock.try_take():
-            if not announced and time.monotonic() - started >= _ANNOUNCE_AFTER:
+            if not announced and time.monotonic() - started >= ANNOUNCE_AFTER:
                 announced = True
                 self._on_wait()
             # Jitter: farmers that were woken together must not try together again.

@@ -26,6 +26,8 @@ from taskfarmer.system import files, process
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP))
 _HERE = "here_"
+#: Seconds between two signs of life.
+BEAT = 5.0
 
 
 class Sign(NamedTuple):

@@ -26,16 +26,19 @@ def clock() -> float:
 
 
 class Vigil:
-    """Watches one owner through its `alive`; `window` is how many seconds of silence prove it dead."""
+    """Watches one owner through its `alive`; `window` is how many seconds of silence prove it dead.
 
-    def __init__(self, alive: str, window: float) -> None:
+    `alone`: while nobody holds its presence. Else only its farmer is asked for, whose workers may live on.
+    """
+
+    def __init__(self, alive: str, window: float, alone: bool = True) -> None:
         self._alive = alive
+        self._alone = alone
         self._spacing = window / SAMPLES
         self._fd: int | None = None
         self._last: Sign | None = None
         self._sampled_at = float("-inf")
         self._samples = 0
-        self.moves = 0
 
     def proves_death(self, now: float) -> bool:
         """Whether it is dead. Ask again and again; `now` as `clock` tells it."""
@@ -57,6 +60,9 @@ class Vigil:
         self._fd = None
 
     def _begin(self) -> bool:
+        if not self._alone:
+            self._fd = _NOTHING
+            return True
         try:
             fd = os.open(self._alive, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -74,8 +80,6 @@ class Vigil:
 
     def _sample(self, now: float) -> None:
         sign = read_sign(self._alive)
-        if self._samples and sign != self._last:
-            self.moves += 1
         if sign != self._last or now - self._sampled_at > 2 * self._spacing:
             self._samples = 0
         self._samples += 1

@@ -105,7 +105,7 @@ def test_workers_see_the_contact_of_their_farmer(clock: Clock) -> None:
 
 
 def test_the_counter_moves_whatever_the_farmer_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "INTERVAL", 0.01)
+    monkeypatch.setattr(heartbeat, "BEAT", 0.01)
     path = str(tmp_path / "alive")
     presence = Presence(path, create=True)
     contact = Contact(30.0)

@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Iterator
 
 from taskfarmer.model import Attempt, Claim, Outcome, Owner
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import parse_claims
+from taskfarmer.stores.lines import owner_file, parse_claims
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import process
@@ -60,7 +60,7 @@ class TextFarm:
 
     def slot_file(self, store: TextStore, slot: int = 0) -> Path:
         """Where the worker of a slot writes."""
-        return self.path / store.workdir.owner_file(store.workdir.owner, f"slot_{slot}")
+        return self.path / owner_file(store.workdir.owner, f"slot_{slot}")
 
     def take_over(self, store: TextStore, silent: TextStore) -> None:
         """What an observer on another host does once it has seen no sign of life for long enough."""

@@ -215,7 +215,7 @@ def test_the_lock_is_taken_again_and_again(tmp_path: Path, kind: str) -> None:
 
 
 def test_long_waiting_is_announced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taskfarmer.system.lock._ANNOUNCE_AFTER", 0.05)
+    monkeypatch.setattr("taskfarmer.system.lock.ANNOUNCE_AFTER", 0.05)
     first = start(HOLD, str(tmp_path / "lock"), "flock")
     assert first.stdout and first.stdin and first.stdout.readline() == "held\n"
     announced = []

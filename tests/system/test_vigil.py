@@ -64,7 +64,15 @@ def test_a_sign_of_life_begins_it_again(alive: str, vigil: Vigil) -> None:
     looks(vigil, 9)
     move(alive)
     assert not any(looks(vigil, 10, start=100.0 + 9 * SPACING))
-    assert vigil.moves == 1
+
+
+def test_a_silent_farmer_is_known_though_its_workers_live(alive: str) -> None:
+    worker = Presence(alive)
+    vigil = Vigil(alive, 10 * SPACING, alone=False)
+    assert looks(vigil, 11) == [False] * 10 + [True]
+    move(alive)
+    assert looks(vigil, 1, start=100.0 + 11 * SPACING) == [False]
+    worker.close()
 
 
 def test_an_observer_that_slept_begins_again(vigil: Vigil) -> None:

@@ -1,0 +1,236 @@
+"""`running/`: who holds claims, whether they live, and what is known of the dead.
+
+    running/OWNER/claims     what it holds                       (stores/textfiles.py)
+    running/OWNER/slot_K     what its workers wrote              (stores/slotfile.py)
+    running/OWNER/alive      its presence and its last sign      (system/presence.py, system/vigil.py)
+
+On this host an owner is dead when nobody holds its presence and its process is gone: known at once. On another host it
+is dead when its presence is free and its counter has stood still for the whole window. Not everybody is asked each
+time: a thousand farmers that each look at a thousand would be a million looks. Who has found two living ones among
+those of other hosts, in an order of its own, leaves the rest to others; so each is looked at about twice a round.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from typing import Callable, Iterator, NamedTuple
+
+from taskfarmer.errors import LockError
+from taskfarmer.model import Owner
+from taskfarmer.stores import slotfile
+from taskfarmer.stores.lines import Held, owner_folder, owners_folder, parse_claims
+from taskfarmer.system import files, presence, process
+from taskfarmer.system.leftovers import Leader
+from taskfarmer.system.presence import Presence, Sign
+from taskfarmer.system.vigil import Vigil, clock
+
+DEAD_AFTER = 30.0
+_ENOUGH_LIVING = 2
+_MEET = 5
+_LISTEN = 0.5
+
+
+class Around(NamedTuple):
+    """Who else there is: the dead, and how many live as far as we know, here and on other hosts."""
+
+    dead: list[Owner]
+    living_here: int
+    living_elsewhere: int
+
+
+class Owners:
+    """Every owner of one workdir, as one of them sees the others. `dead_after`: seconds of silence of another host."""
+
+    def __init__(self, workdir: str, me: Owner, dead_after: float = DEAD_AFTER) -> None:
+        self._workdir = workdir
+        self._me = me
+        self._dead_after = dead_after
+        self._vigils: dict[Owner, Vigil] = {}
+        self._silences: dict[Owner, Vigil] = {}
+
+    # Who there is
+
+    def everybody(self) -> list[Owner]:
+        """Every owner that has a folder in `running/`."""
+        try:
+            names = os.listdir(owners_folder(self._workdir))
+        except FileNotFoundError:
+            return []
+        owners = [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
+        # One that we may not enter is not open to the group yet: it holds nothing.
+        return [owner for owner in owners if os.access(self.folder(owner), os.R_OK | os.X_OK)]
+
+    def others(self) -> list[Owner]:
+        """Every other owner."""
+        return [owner for owner in self.everybody() if owner != self._me]
+
+    def elsewhere(self, most: int) -> list[Owner]:
+        """Up to `most` owners on other hosts, chosen at random."""
+        found = [owner for owner in self.others() if not self._is_here(owner)]
+        return random.sample(found, min(most, len(found)))
+
+    def _is_here(self, owner: Owner) -> bool:
+        return owner.host == self._me.host
+
+    # What they have
+
+    def folder(self, owner: Owner) -> str:
+        """Where an owner's files are."""
+        return owner_folder(self._workdir, owner)
+
+    def claims_of(self, owner: Owner) -> list[Held]:
+        """What an owner holds."""
+        return parse_claims(files.read_file(os.path.join(self.folder(owner), "claims")) or b"")
+
+    def all_claims(self) -> Iterator[tuple[Owner, list[Held]]]:
+        """Every owner that holds claims, with what it holds."""
+        for owner in self.everybody():
+            if held := self.claims_of(owner):
+                yield owner, held
+
+    def ends(self, owner: Owner, slot: int | None = None) -> dict[int, slotfile.End]:
+        """How attempts ended, by token, as the workers of an owner, or that of one slot, wrote it down."""
+        return {end.token: end for content in self._slot_files(owner, slot) for end in slotfile.read_ends(content)}
+
+    def leaders(self, owner: Owner, slot: int | None = None) -> set[Leader]:
+        """The sessions in which an owner's tasks, all or that of one slot, were running when it last wrote."""
+        return {leader for content in self._slot_files(owner, slot) for leader in slotfile.leaders(content)}
+
+    def _slot_files(self, owner: Owner, slot: int | None) -> Iterator[bytes]:
+        folder = self.folder(owner)
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            return  # somebody else was quicker
+        for name in names:
+            if name == f"slot_{slot}" or (slot is None and name.startswith("slot_")):
+                yield files.read_file(os.path.join(folder, name)) or b""
+
+    def sign(self, owner: Owner) -> Sign | None:
+        """An owner's last sign of life."""
+        return presence.read_sign(self._alive(owner))
+
+    def _alive(self, owner: Owner) -> str:
+        return os.path.join(self.folder(owner), "alive")
+
+    # Coming and going
+
+    def join(self, slots: int, shared: bool) -> Presence:
+        """Make our own folder: presence first, then the file of each slot and an empty `claims`.
+
+        A shared folder is opened to the group when all is in it: others may look into none that is not complete.
+        """
+        folder = self.folder(self._me)
+        os.makedirs(folder, 0o700 if shared else 0o777, exist_ok=True)
+        mine = Presence(self._alive(self._me), create=True, shared=shared)
+        mine.beat()
+        for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
+            os.close(files.open_or_create(os.path.join(folder, name), shared))
+        if shared:
+            os.chmod(folder, 0o2775)
+        files.sync_folder(folder)
+        files.sync_folder(os.path.dirname(folder))
+        return mine
+
+    def meet(self, is_called_away: Callable[[], bool]) -> None:
+        """Make sure, before anything is claimed, that locks exclude between us and the owners of other hosts.
+
+        One whose presence we cannot have proves it. If we can have that of each whom we try, they are dead, or the lock
+        lies: then the counter of one of them moves while we hold it. Raises LockError.
+        """
+        met = self.elsewhere(_MEET)
+        for owner in met:
+            self.is_proved_dead(owner)
+        if met and all(owner in self._vigils for owner in met) and self._moves_twice(met[0], is_called_away):
+            raise LockError(
+                f"{self._workdir}: file locks do not exclude between {self._me.host} and {met[0].host} here: both can have the "
+                f"same one. Nothing was claimed. Give all farmers another --lock-dir, or --lock soft, with a new --workdir"
+            )
+
+    def _moves_twice(self, owner: Owner, is_called_away: Callable[[], bool]) -> bool:
+        patience = time.monotonic() + 2.5 * presence.BEAT
+        sign, moves = self.sign(owner), 0
+        while moves < 2 and time.monotonic() < patience and not is_called_away():
+            time.sleep(_LISTEN)
+            last, sign = sign, self.sign(owner)
+            if sign is None:
+                return False  # it has just left
+            moves += sign != last
+        return moves >= 2
+
+    def remove(self, owner: Owner) -> None:
+        """Remove an owner's folder, `claims` first: without it, it holds nothing. Two may do this at once."""
+        folder = self.folder(owner)
+        try:
+            for name in sorted(os.listdir(folder), key=lambda name: (name != "claims", name == "alive")):
+                try:
+                    os.unlink(os.path.join(folder, name))
+                except FileNotFoundError:
+                    pass  # the other one was here
+            os.rmdir(folder)
+        except FileNotFoundError:
+            pass  # the other one was quicker
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise  # else somebody put a file there: the next one to look here removes it
+        self._end_vigil(owner)
+
+    def close(self) -> None:
+        """Let go of the presences of those we watch."""
+        for owner in list(self._vigils):
+            self._end_vigil(owner)
+
+    # Who lives
+
+    def lives(self, owner: Owner) -> bool:
+        """Whether an owner may still be at work. Of one on another host that is assumed until it is watched."""
+        return presence.is_held(self._alive(owner)) or not process.is_gone(owner)
+
+    def look_around(self) -> Around:
+        """Who else there is. Ask again every few seconds: what is watched must be looked at."""
+        others = self.others()
+        for owner in set(self._vigils) - set(others):
+            self._end_vigil(owner)
+        here = [owner for owner in others if self._is_here(owner)]
+        dead = [owner for owner in here if not self.lives(owner)]
+        elsewhere = [owner for owner in others if not self._is_here(owner)]
+        gone = self._dead_elsewhere(elsewhere)
+        silent = len(self._vigils)
+        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - silent)
+
+    def _dead_elsewhere(self, owners: list[Owner]) -> list[Owner]:
+        random.shuffle(owners)
+        dead, living = [], 0
+        for owner in owners:
+            if owner in self._vigils or living < _ENOUGH_LIVING:
+                if self.is_proved_dead(owner):
+                    dead.append(owner)
+                living += owner not in self._vigils
+        return dead
+
+    def is_proved_dead(self, owner: Owner) -> bool:
+        """Whether an owner is dead; one on another host is watched from now on until it shows a sign of life."""
+        if self._is_here(owner):
+            return not self.lives(owner)
+        vigil = self._vigils.setdefault(owner, Vigil(self._alive(owner), self._dead_after))
+        is_dead = vigil.proves_death(clock())
+        if not vigil.has_begun:
+            self._end_vigil(owner)
+        return is_dead
+
+    def has_left_its_exchange(self, owner: Owner) -> bool:
+        """Whether the writer of a journal, found by one who holds the lock, is dead. Its workers may live on.
+
+        On another host its silence is enough: were it merely slow, it would hold the lock.
+        """
+        if self._is_here(owner):
+            return process.is_gone(owner)
+        silence = self._silences.setdefault(owner, Vigil(self._alive(owner), self._dead_after, alone=False))
+        return silence.proves_death(clock())
+
+    def _end_vigil(self, owner: Owner) -> None:
+        if vigil := self._vigils.pop(owner, None):
+            vigil.close()
