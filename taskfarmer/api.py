@@ -5,12 +5,14 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
-from taskfarmer.errors import DiskError, Interrupted, UsageError
+from taskfarmer.errors import DiskError, Fenced, Interrupted, UsageError
 from taskfarmer.farm.notices import Notice, Summary, Trouble
 from taskfarmer.farm.stop import Stop
+from taskfarmer.farm.tally import Tally
 from taskfarmer.model import Owner, State, Task
 from taskfarmer.settings import plugins
 from taskfarmer.stores.base import Added
+from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir, check_rights
 from taskfarmer.system import files, leftovers, process, resources
@@ -18,7 +20,6 @@ from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
 DEFAULT_SLOTS = 8
-_DEAD_AFTER = 30.0
 
 
 class RunOptions(NamedTuple):
@@ -47,6 +48,7 @@ class RunOptions(NamedTuple):
     margin: float = 60.0
     expect: float | None = None
     sick_node_stop: bool = True
+    dead_after: float = DEAD_AFTER
 
 
 class Start(NamedTuple):
@@ -85,22 +87,36 @@ def run(
     runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
     handler = _handler(tasklist, options, workdir_path)
     slots = _slots(options.slots)
-    owner = process.new_owner()
+
+    def open_store() -> TextStore:
+        workdir = Workdir(
+            workdir_path, process.new_owner(), options.lock, options.lock_dir, options.shared, say_waiting,
+            options.dead_after,
+        )  # fmt: skip
+        return TextStore(workdir, options.retries, lambda message: tell(Trouble(message)))
 
     def say_waiting(holder: str) -> None:
         tell(Trouble(f"waiting for the lock of {workdir_path}, held by {holder}"))
 
-    workdir = Workdir(workdir_path, owner, options.lock, options.lock_dir, options.shared, say_waiting)
-    store = TextStore(workdir, options.retries, lambda message: tell(Trouble(message)))
+    store = open_store()
     try:
         with Stop(options.timeout) as stop:
-            added = store.load(_Interruptible(handler, stop), options.tasklist_handler, options.replace)
+            tasks = _Interruptible(handler, stop)
+            added = store.load(tasks, options.tasklist_handler, options.replace)
             start = Start(
-                tasklist, workdir_path, owner, added, slots, options.slots,
+                tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
                 resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
             )  # fmt: skip
             on_start(start)
-            return _farm(store, workdir, owner, slots, runner, options, added, stop, tell)
+            tally = Tally(slots, added)
+            while True:
+                try:
+                    return _farm(store, slots, runner, options, added, tally, stop, tell)
+                except Fenced as error:
+                    tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
+                store.close()
+                store = open_store()
+                added = store.load(tasks, options.tasklist_handler)
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise
@@ -113,12 +129,11 @@ def run(
 
 def _farm(
     store: TextStore,
-    workdir: Workdir,
-    owner: Owner,
     slots: int,
     runner: plugins.Definition,
     options: RunOptions,
     before: Added,
+    tally: Tally,
     stop: Stop,
     tell: Callable[[Notice], None],
 ) -> Summary:
@@ -129,19 +144,20 @@ def _farm(
     from taskfarmer.farm.pool import Crew
     from taskfarmer.farm.timeline import Timeline
 
-    folder = os.path.abspath(workdir.path)
-    contact = None if is_local(folder) else Contact(_DEAD_AFTER)
+    owner, shared = store.workdir.owner, store.workdir.shared
+    folder = os.path.abspath(store.workdir.path)
+    contact = None if is_local(folder) else Contact(options.dead_after)
     runner_options: dict[str, Any] = {"shell_mode": options.shell, **runner.options}
     setup = Setup(
-        owner, folder, workdir.shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
+        owner, folder, shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
         options.task_timeout, options.grace, options.keep_mpi_env, contact,
     )  # fmt: skip
     policy = Policy(
         options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
         None if options.walltime is None else options.walltime - options.margin, options.expect,
-        options.sick_node_stop,
+        options.sick_node_stop, options.dead_after,
     )  # fmt: skip
-    timeline = Timeline(os.path.join(folder, "timeline.json"), owner, workdir.shared)
+    timeline = Timeline(os.path.join(folder, "timeline.json"), owner, shared)
 
     def end_leftovers(slot: int) -> None:
         marks = f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"
@@ -150,7 +166,9 @@ def _farm(
     presence = store.join(slots)
     try:
         with Crew(slots, setup, stop.fileno()) as crew:
-            farmer = Farmer(store, before, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell)
+            farmer = Farmer(
+                store, before, tally, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell
+            )
             return farmer.run()
     finally:
         store.leave()

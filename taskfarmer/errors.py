@@ -41,3 +41,7 @@ class Interrupted(FarmError):
     """A stop was asked for before anything was begun."""
 
     exit_status = 75
+
+
+class WorkdirGone(DiskError):
+    """Somebody removed the workdir under us."""

@@ -19,7 +19,9 @@ from taskfarmer.errors import UsageError
 from taskfarmer.farm.orders import LOGS
 from taskfarmer.runners.shell import MODES
 from taskfarmer.settings.units import parse_size, parse_time
+from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.system.lock import KINDS
+from taskfarmer.system.presence import BEAT
 
 PROGRAM = "pytaskfarmer.py"
 VERBS = ("run", "status", "retry")
@@ -191,6 +193,13 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         default="flock",
         help="flock (default), or soft for filesystems without file locks",
     )
+    add(
+        "--dead-after",
+        metavar="TIME",
+        type=_silence,
+        default=DEAD_AFTER,
+        help="take over the tasks of a farmer on another host that has given no sign of life for TIME (default 30s)",
+    )
     add("--lock-dir", metavar="DIR", help="where a new farm's lock is kept (default $SCRATCH, else the workdir)")
     said = parser.add_argument_group("what is said")
     add = said.add_argument
@@ -257,6 +266,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         margin=args.margin,
         expect=args.expect,
         sick_node_stop=args.sick_node_stop,
+        dead_after=args.dead_after,
         task_timeout=args.task_timeout,
         grace=args.grace,
         retries=args.retries,
@@ -336,6 +346,13 @@ def _time(text: str) -> float:
         return parse_time(text)
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _silence(text: str) -> float:
+    seconds = _time(text)
+    if seconds < 2 * BEAT:
+        raise argparse.ArgumentTypeError(f"at least {2 * BEAT:g}s is wanted (two signs of life), found {text!r}")
+    return seconds
 
 
 def _size(text: str) -> int:

@@ -19,6 +19,7 @@ from taskfarmer.farm.notices import (
     Notice,
     OwnerLost,
     Progress,
+    Silent,
     Stopping,
     Summary,
     Trouble,
@@ -100,7 +101,11 @@ class Talk:
         elif isinstance(notice, Stopping):
             self._stopping(notice)
         elif isinstance(notice, OwnerLost):
-            self._say(f"{notice.owner.host} (pid {notice.owner.pid}) is gone: {_recovered(notice)}")
+            how = "" if notice.owner.host == self._host else ", no sign of life"
+            self._say(f"{notice.owner.host} (pid {notice.owner.pid}{how}) is gone: {_recovered(notice)}")
+        elif isinstance(notice, Silent):
+            who = f"{notice.owner.host} (pid {notice.owner.pid})"
+            self._say(f"{self._host}: {who} is silent: if that lasts, its tasks are taken over")
         elif isinstance(notice, WorkerLost):
             self._say(f"{self._host}: worker {notice.pid} of slot {notice.slot} was killed; a new one takes its place")
         elif isinstance(notice, Trouble):

@@ -9,19 +9,20 @@ import time
 from collections import deque
 from typing import Callable, NamedTuple
 
-from taskfarmer.errors import DiskError, Fenced
+from taskfarmer.errors import DiskError, Fenced, WorkdirGone
 from taskfarmer.farm.health import AT_ONCE, Health
 from taskfarmer.farm.heartbeat import Contact, Heartbeat
-from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Stopping, Summary, Trouble, WorkerLost
+from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Silent, Stopping, Summary, Trouble, WorkerLost
 from taskfarmer.farm.pace import Pace
 from taskfarmer.farm.pool import Crew, Heard, Lost
 from taskfarmer.farm.stop import Stop, StopRequest
 from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
-from taskfarmer.model import Attempt, Claim, Outcome, State
+from taskfarmer.model import Attempt, Claim, Outcome, Owner, State
 from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Added, Recovered, TaskSource
 from taskfarmer.system.presence import Presence
+from taskfarmer.system.vigil import SAMPLES
 
 _LOOK_FOR_THE_DEAD = 4.0
 _TICK = 0.5
@@ -45,6 +46,7 @@ class Policy(NamedTuple):
     ends_in: float | None = None
     expect: float | None = None
     sick_node_stop: bool = True
+    dead_after: float = 30.0
 
 
 class Farmer:
@@ -54,6 +56,7 @@ class Farmer:
         self,
         store: TaskSource,
         before: Added,
+        tally: Tally,
         presence: Presence,
         contact: Contact | None,
         crew: Crew,
@@ -77,7 +80,7 @@ class Farmer:
         now = time.monotonic()
         self._looked_at = now
         self._ends_at = None if policy.ends_in is None else now + policy.ends_in
-        self._tally = Tally(slots, before)
+        self._tally = tally
         self._left_before = before.left
         self._pace = Pace(slots, now)
         self._backlog: deque[Claim] = deque()
@@ -85,6 +88,8 @@ class Farmer:
         self._delayed: list[tuple[float, Attempt]] = []
         self._given_at: dict[int, float] = {}
         self._lost_once: set[int] = set()
+        self._told_silent: set[Owner] = set()
+        self._looked_back = False
         self._health = Health(store, tell, trusted=not policy.sick_node_stop)
         self._stillborn = 0
         self._left: int | None = None
@@ -93,17 +98,21 @@ class Farmer:
         self._hurried = False
         self._leave_at = float("inf")
         self._gave_up: str | None = None
+        self._fenced: Fenced | None = None
         self._disk_trouble_since: float | None = None
 
     def run(self) -> Summary:
-        """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards."""
+        """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards.
+
+        Raises Fenced once what ran is ended when others took our claims over: we may go on under another name.
+        """
         with self._heartbeat:
             return self._work()
 
     def _work(self) -> Summary:
         self._store.meet(lambda: self._stop.request is not None)
-        self._recover()
-        while not self._is_over():
+        self._visit_store(self._recover)
+        while not self._may_leave():
             self._heed_end_of_job()
             self._heed_stop()
             self._exchange_if_due()
@@ -118,6 +127,9 @@ class Farmer:
             self._look_around()
             self._tell(self._tally.progress(self._crew.busy_claims(), self._not_begun))
         self._timeline.flush()
+        if self._fenced is not None:
+            self._tally.interrupted = 0  # what was ended here is others' to run, and to answer for
+            raise self._fenced
         left = self._left_before if self._left is None else self._left
         left += self._store.stranded
         return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up)
@@ -126,14 +138,36 @@ class Farmer:
     def _not_begun(self) -> int:
         return (self._left or 0) + len(self._backlog) + len(self._delayed)
 
+    @property
+    def _is_done_with(self) -> bool:
+        """Whether the store has nothing to do with us any more."""
+        return self._gave_up is not None or self._fenced is not None
+
+    def _may_leave(self) -> bool:
+        """Whether nothing is left for us; those who still run something are looked at once more before we go."""
+        if not self._is_over():
+            self._looked_back = False
+            return False
+        if (
+            self._stopping is None
+            and not self._is_done_with
+            and self._tally.running_elsewhere
+            and not self._looked_back
+        ):
+            self._looked_back = True
+            self._visit_store(self._recover)
+        return self._is_over()
+
     def _is_over(self) -> bool:
-        if self._gave_up is not None and not self._crew.busy_claims():
+        if self._is_done_with and not self._crew.busy_claims():
             return True
         if time.monotonic() > self._leave_at:
             return True  # a task that nothing can kill: its worker keeps our presence, and so its claim
         if self._backlog or self._done or self._delayed or self._crew.busy_claims():
             return False
-        return self._left == 0 or self._stopping is not None
+        if self._stopping is not None:
+            return True
+        return self._left == 0 and not self._store.silent
 
     # Stopping
 
@@ -170,17 +204,23 @@ class Farmer:
     def _exchange_if_due(self) -> None:
         now = time.monotonic()
         self._release_delayed(now)
-        if self._gave_up is not None or not self._pace.may_exchange(now) or not self._has_business(now):
+        if self._is_done_with or not self._pace.may_exchange(now) or not self._has_business(now):
             return
         self._pace.exchanged()
         self._polled_at = now
+        self._visit_store(self._exchange)
+
+    def _visit_store(self, act: Callable[[], None]) -> None:
         try:
-            self._exchange(self._want())
-            self._disk_trouble_since = None
-        except Fenced as error:
+            act()
+        except WorkdirGone as error:
             self._give_up(str(error))
+        except Fenced as error:
+            self._fenced = error
+            self._backlog.clear()
+            self._crew.halt(self._policy.grace)
         except DiskError as error:
-            self._suffer_disk(str(error), now)
+            self._suffer_disk(str(error))
 
     def _has_business(self, now: float) -> bool:
         if self._stopping is not None:
@@ -210,7 +250,8 @@ class Farmer:
         most = self._health.most_to_start
         return want if most is None else min(want, most)
 
-    def _exchange(self, want: int) -> None:
+    def _exchange(self) -> None:
+        want = self._want()
         unstarted = list(self._backlog) if self._stopping is not None else []
         result = self._store.exchange(self._done, want, unstarted)
         if unstarted:
@@ -218,6 +259,7 @@ class Farmer:
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
         self._done = []
+        self._disk_trouble_since = None
         self._crew.all_is_settled()
         self._backlog.extend(result.claims)
         self._left = result.left
@@ -226,8 +268,9 @@ class Farmer:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
 
-    def _suffer_disk(self, message: str, now: float) -> None:
+    def _suffer_disk(self, message: str) -> None:
         """No new claims; what cannot be written is tried again for a while; then we leave it to a restart."""
+        now = time.monotonic()
         if self._disk_trouble_since is None:
             self._disk_trouble_since = now
             self._tell(Trouble(f"{message}. Trying again"))
@@ -247,6 +290,13 @@ class Farmer:
         for found in self._store.recover():
             self._say_recovered(found)
         self._pace.others = self._store.others
+        self._say_silent()
+
+    def _say_silent(self) -> None:
+        for owner in self._store.silent:
+            if owner not in self._told_silent:
+                self._told_silent.add(owner)
+                self._tell(Silent(owner))
 
     def _say_recovered(self, found: Recovered) -> None:
         if found.settled or found.requeued or found.killed:
@@ -257,7 +307,7 @@ class Farmer:
     # The workers
 
     def _feed(self) -> None:
-        if self._stopping is not None or self._gave_up is not None or self._health.is_suspect:
+        if self._stopping is not None or self._is_done_with or self._health.is_suspect:
             return
         if self._contact is not None and self._contact.is_silent():
             return  # cut off: others may already take over what we hold
@@ -364,7 +414,7 @@ class Farmer:
             return 0.0
         now = time.monotonic()
         seconds = min(_TICK, self._stop.seconds_left())
-        if self._has_business(now) and self._gave_up is None:
+        if self._has_business(now) and not self._is_done_with:
             seconds = min(seconds, self._pace.seconds_until_allowed(now))
         if self._delayed:
             seconds = min(seconds, max(0.0, min(at for at, _ in self._delayed) - now))
@@ -375,13 +425,19 @@ class Farmer:
         now = time.monotonic()
         if self._stopping is not None:
             return
-        if now - self._looked_at >= _LOOK_FOR_THE_DEAD:
+        if now - self._looked_at >= self._look_every and not self._is_done_with:
             self._looked_at = now
-            self._recover()
+            self._visit_store(self._recover)
         if self._health.is_suspect:
             self._heartbeat.beat_if_older(1.0)  # others may be waiting to hear from us, as we from them
         if reason := self._health.examine(now):
             self._stop.ask(StopRequest(reason, drain=True))
+
+    @property
+    def _look_every(self) -> float:
+        if not self._store.silent:
+            return _LOOK_FOR_THE_DEAD
+        return min(_LOOK_FOR_THE_DEAD, self._policy.dead_after / SAMPLES)
 
     def _vitals(self) -> tuple[int, int]:
         """How the tasks fare (see Sign). Called from the thread that says so."""

@@ -48,13 +48,19 @@ class OwnerLost(NamedTuple):
     killed: int
 
 
+class Silent(NamedTuple):
+    """Nobody holds the presence of a farmer on another host: it is dead, unless it shows a sign of life soon."""
+
+    owner: Owner
+
+
 class Trouble(NamedTuple):
     """Something a person should know, in words."""
 
     message: str
 
 
-Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Trouble]
+Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Trouble]
 
 
 class Summary(NamedTuple):

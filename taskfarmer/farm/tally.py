@@ -21,7 +21,7 @@ class Tally:
         self._began = time.monotonic()
         self.finished = self.failed = self.interrupted = 0
         self._farm_finished, self._farm_failed = before.finished, before.failed
-        self._running_elsewhere = 0
+        self.running_elsewhere = 0
         self._failed_ids: list[int] = []
         self._busy_seconds = 0.0
         self._slowest: list[tuple[float, int]] = []
@@ -51,7 +51,7 @@ class Tally:
     def see_farm(self, result: Exchange) -> None:
         """What the store said of the whole farm."""
         self._farm_finished, self._farm_failed = result.finished, result.failed
-        self._running_elsewhere = result.running_elsewhere
+        self.running_elsewhere = result.running_elsewhere
 
     def progress(self, running: int, left: int) -> Progress:
         """How far this farmer is."""
@@ -67,7 +67,7 @@ class Tally:
             sorted(self._failed_ids),
             self.interrupted,
             left,
-            self._running_elsewhere,
+            self.running_elsewhere,
             time.monotonic() - self._began,
             self._busy_seconds,
             self._slots,

@@ -49,12 +49,14 @@ class Added(NamedTuple):
 class TaskSource(Protocol):
     """All that a farmer may know of a store.
 
-    When `recover` last looked, `others` other owners lived, `others_elsewhere` of them on other hosts, and `stranded` tasks were of dead ones whose tasks may still
+    When `recover` last looked, `others` other owners lived, `others_elsewhere` of them on other hosts; `silent` ones of
+    other hosts gave no sign and are watched: if that lasts, `recover` will take their tasks over; and `stranded` tasks were of dead ones whose tasks may still
     run and that it could not end.
     """
 
     others: int
     others_elsewhere: int
+    silent: list[Owner]
     stranded: int
 
     def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
@@ -79,7 +81,7 @@ class TaskSource(Protocol):
         ...
 
     def recover(self) -> list[Recovered]:
-        """Take over the claims of owners that are dead, once nothing of theirs runs any more."""
+        """Take over the claims of owners that are dead, once nothing of theirs runs any more. Raises Fenced as above."""
         ...
 
     def elsewhere(self, most: int) -> list[Owner]:

@@ -26,7 +26,7 @@ from enum import Enum
 from typing import Callable, NamedTuple
 from zlib import crc32
 
-from taskfarmer.errors import DiskError, Fenced, LockError, StateError
+from taskfarmer.errors import DiskError, LockError, StateError, WorkdirGone
 from taskfarmer.model import Owner
 from taskfarmer.system import files, process
 
@@ -285,7 +285,7 @@ class Journal:
         except FileNotFoundError:
             same = False
         if not same and not os.path.exists(os.path.join(self._workdir, "farm.json")):
-            raise Fenced(f"{self._workdir}: the workdir was removed")
+            raise WorkdirGone(f"{self._workdir}: the workdir was removed")
         if not same:
             raise self._a_lie("another process removed it")
 

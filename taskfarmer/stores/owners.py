@@ -34,11 +34,13 @@ _LISTEN = 0.5
 
 
 class Around(NamedTuple):
-    """Who else there is: the dead, and how many live as far as we know, here and on other hosts."""
+    """Who else there is: the dead, how many live as far as we know, here and on other hosts, and who is watched because
+    nobody holds its presence."""
 
     dead: list[Owner]
     living_here: int
     living_elsewhere: int
+    silent: list[Owner]
 
 
 class Owners:
@@ -125,7 +127,7 @@ class Owners:
         """
         folder = self.folder(self._me)
         os.makedirs(folder, 0o700 if shared else 0o777, exist_ok=True)
-        mine = Presence(self._alive(self._me), create=True, shared=shared)
+        mine = Presence(self._alive(self._me), create=True, shared=shared, window=self._dead_after)
         mine.beat()
         for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
             os.close(files.open_or_create(os.path.join(folder, name), shared))
@@ -198,8 +200,8 @@ class Owners:
         dead = [owner for owner in here if not self.lives(owner)]
         elsewhere = [owner for owner in others if not self._is_here(owner)]
         gone = self._dead_elsewhere(elsewhere)
-        silent = len(self._vigils)
-        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - silent)
+        silent = sorted(set(self._vigils) - set(gone))
+        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(self._vigils), silent)
 
     def _dead_elsewhere(self, owners: list[Owner]) -> list[Owner]:
         random.shuffle(owners)

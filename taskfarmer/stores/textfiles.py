@@ -61,6 +61,7 @@ class TextStore:
     ) -> None:
         self.workdir = workdir
         self.others = self.others_elsewhere = self.stranded = 0
+        self.silent: list[Owner] = []
         self._told_stranded: set[Owner] = set()
         self._owner = workdir.owner
         self._retries = retries
@@ -273,10 +274,17 @@ class TextStore:
             return None
 
     def _check_not_fenced(self, section: Section) -> None:
-        content = self._read_claims(section)
+        self._compare_claims(self._read_claims(section))
+
+    def _look_for_a_fence(self) -> None:
+        """The same without the lock: only we and who takes us over write our `claims`."""
+        if self._pending is None:
+            self._compare_claims(files.read_file(os.path.join(self.workdir.path, self._claims_name)))
+
+    def _compare_claims(self, content: bytes | None) -> None:
         if content != self._left_claims:
             raise Fenced(
-                f"{self.workdir.path}: another farmer took over the tasks of {self._owner}: it saw no sign of life of it"
+                f"{self.workdir.path}: another farmer took over the tasks of {self._owner}, of which it saw no sign of life"
             )
 
     def _held_by_others(self, section: Section, mine: int) -> int:
@@ -323,9 +331,11 @@ class TextStore:
 
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners; what they left running on this host is ended first."""
+        self._look_for_a_fence()
         around = self.workdir.owners.look_around()
         self.others = around.living_here + around.living_elsewhere
         self.others_elsewhere = around.living_elsewhere
+        self.silent = around.silent
         self.stranded = 0
         recovered = []
         for owner in around.dead:

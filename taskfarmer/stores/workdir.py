@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
-from taskfarmer.errors import DiskError, Fenced, LockError, StateError, UsageError
+from taskfarmer.errors import DiskError, LockError, StateError, UsageError, WorkdirGone
 from taskfarmer.model import Owner
 from taskfarmer.stores.journal import Journal
 from taskfarmer.stores.lines import FORMAT, STATE_FILES, parse_farm
@@ -80,7 +80,7 @@ class Workdir:
                 self._leave()
         except OSError as error:
             if error.errno == errno.ENOENT and not os.path.isdir(self.path):
-                raise Fenced(f"{self.path}: the workdir was removed") from error
+                raise WorkdirGone(f"{self.path}: the workdir was removed") from error
             if error.errno not in files.DISK_TROUBLE:
                 raise
             raise DiskError(f"{self.path}: {error.strerror}") from error

@@ -5,11 +5,12 @@ Dead means: somebody else gets it exclusively. A zombie holds nothing; a stopped
 An inherited or library-made lock will not do: filelock closes its descriptor in forked children.
 
 `alive` also holds what the farmer writes every few seconds, for observers on other hosts: a counter that moves, and how
-it fares. One line, `BEATS WELL FAILING`, in place:
+it fares. One line, `BEATS WELL FAILING WINDOW`, in place:
 
-    00000000000000000042 00000000000000000317 00000000000000000000
+    00000000000000000042 00000000000000000317 00000000000000000000 30
 
-WELL: attempts that finished or took longer than a second. FAILING: how many in a row, up to now, failed at once.
+WELL: attempts that finished or took longer than a second. FAILING: how many in a row, up to now, failed at once. WINDOW:
+after how many seconds without contact to its disk it will have ended its tasks, so that others may take them over.
 
 On a filesystem without locks each process leaves its name beside `alive` instead, as an empty file `here_PID.STARTTIME`;
 then the process table of its host is the witness.
@@ -36,13 +37,18 @@ class Sign(NamedTuple):
     beats: int
     well: int
     failing: int
+    window: int = 0
 
 
 class Presence:
-    """One process's share in the presence of its owner, held until `close` or the end of the process."""
+    """One process's share in the presence of its owner, held until `close` or the end of the process.
 
-    def __init__(self, path: str, create: bool = False, shared: bool = False) -> None:
+    `window`: see Sign; in seconds.
+    """
+
+    def __init__(self, path: str, create: bool = False, shared: bool = False, window: float = 0.0) -> None:
         self._fd = files.open_or_create(path, shared) if create else os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._window = window
         self._beats = 0
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH)
@@ -60,7 +66,7 @@ class Presence:
         """Move the counter, and say how the tasks fare (see Sign)."""
         self._beats += 1
         # Always as long as any before: what is read at the same moment is one line, of this beat or the last.
-        os.pwrite(self._fd, b"%020d %020d %020d\n" % (self._beats, well, failing), 0)
+        os.pwrite(self._fd, b"%020d %020d %020d %d\n" % (self._beats, well, failing, self._window), 0)
 
     def close(self) -> None:
         """Give up this process's share."""
@@ -74,7 +80,7 @@ def read_sign(path: str) -> Sign | None:
             words = file.read(100).split()
     except FileNotFoundError:
         return None
-    return Sign(*map(int, words[:3])) if len(words) >= 3 else None
+    return Sign(*map(int, words)) if len(words) == 4 else None
 
 
 def is_held(path: str) -> bool:

@@ -34,7 +34,8 @@ class Vigil:
     def __init__(self, alive: str, window: float, alone: bool = True) -> None:
         self._alive = alive
         self._alone = alone
-        self._spacing = window / SAMPLES
+        self._window = window
+        self._factor = 1
         self._fd: int | None = None
         self._last: Sign | None = None
         self._sampled_at = float("-inf")
@@ -75,8 +76,13 @@ class Vigil:
         os.close(fd)
         if seized is None:
             self._fd = _NOTHING
-            self._spacing *= _WITHOUT_LOCKS
+            self._factor = _WITHOUT_LOCKS
         return seized is None
+
+    @property
+    def _spacing(self) -> float:
+        """The window is ours or that of the one we watch, whichever is longer."""
+        return self._factor * max(self._window, self._last.window if self._last else 0.0) / SAMPLES
 
     def _sample(self, now: float) -> None:
         sign = read_sign(self._alive)

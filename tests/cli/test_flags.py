@@ -185,6 +185,14 @@ def test_a_node_that_is_not_to_be_judged_goes_on_whatever_fails(farm) -> None:
     assert farm.ids("finished") == [0] and len(farm.ids("failed")) == 100, said
 
 
+@walks("run", "--dead-after")
+def test_a_farmer_says_after_which_silence_it_is_dead(farm) -> None:
+    farm.write("cat tasks.txt_workdir/running/*/alive").run("--dead-after", "45s", check=0)
+    assert farm.log(0).split()[-1] == "45"
+    refused = farm.run("--dead-after", "9s", check=2)
+    assert "--dead-after: at least 10s is wanted" in refused.stderr
+
+
 # What is kept
 
 

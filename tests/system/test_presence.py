@@ -92,7 +92,7 @@ def test_each_beat_moves_the_counter(tmp_path: Path) -> None:
         presence.beat(well=5, failing=2)
         seen.append(read_sign(str(tmp_path / "alive")))
     presence.close()
-    assert seen == [Sign(1, 5, 2), Sign(2, 5, 2), Sign(3, 5, 2)]
+    assert seen == [Sign(1, 5, 2, 0), Sign(2, 5, 2, 0), Sign(3, 5, 2, 0)]
 
 
 def test_who_has_said_nothing_gives_no_sign(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def looks(vigil: Vigil, times: int, start: float = 100.0, every: float = SPACING
 def move(alive: str) -> None:
     """What its farmer does every few seconds."""
     count = int(Path(alive).read_text().split()[0])
-    Path(alive).write_text(f"{count + 1:020d} {0:020d} {0:020d}\n")
+    Path(alive).write_text(f"{count + 1:020d} {0:020d} {0:020d} 0\n")
 
 
 def test_silence_for_the_whole_window_is_death(vigil: Vigil) -> None:
@@ -58,6 +58,17 @@ def test_an_owner_whose_presence_is_held_is_not_dead_however_silent(alive: str, 
     assert not any(looks(vigil, 50)) and not vigil.has_begun
     worker.close()
     assert looks(vigil, 11, start=1000.0)[-1]
+
+
+def test_one_who_needs_longer_to_end_its_tasks_is_given_longer(tmp_path: Path) -> None:
+    path = str(tmp_path / "alive")
+    presence = Presence(path, create=True, window=20 * SPACING)
+    presence.beat()
+    presence.close()
+    vigil = Vigil(path, 10 * SPACING)
+    said = looks(vigil, 30)
+    assert not any(said[:19]) and said[-1]
+    vigil.close()
 
 
 def test_a_sign_of_life_begins_it_again(alive: str, vigil: Vigil) -> None:

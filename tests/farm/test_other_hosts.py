@@ -1,0 +1,165 @@
+"""Farmers on several hosts: the dead are taken over, the silent are not dead, and locks that lie are met in time.
+
+A host is a UTS namespace of its own; a host that loses power is all its processes killed at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from conftest import PROGRAM, Farm, wait_until
+from farmhands import children_of, ended, kill, nobody_is_left_behind, wait_for  # noqa: F401
+
+from taskfarmer.model import Owner
+from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.stores.workdir import Workdir
+from taskfarmer.system import process
+
+pytestmark = pytest.mark.components
+
+SOON = ("--dead-after", "10s")
+WAITS = "echo $PROC_NUMBER begun >> ran; until [ -e go ]; do sleep 0.05; done; echo $PROC_NUMBER ended >> ran"
+
+
+def tree_of(farmer: subprocess.Popen[str]) -> list[int]:
+    """Every process of a host, the farmer first."""
+    found, todo = [], [farmer.pid]
+    while todo:
+        found.append(todo.pop(0))
+        todo += children_of(found[-1])
+    return found
+
+
+def cut_power(farmer: subprocess.Popen[str]) -> None:
+    """Everything on a host ends at once."""
+    everybody = tree_of(farmer)
+    kill(everybody, signal.SIGSTOP)
+    kill(everybody)
+    farmer.communicate()
+
+
+def ran(farm: Farm, what: str) -> list[int]:
+    """Which tasks have begun, or ended, as they say themselves."""
+    path = farm.folder / "ran"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sorted(int(line.split()[0]) for line in lines if line.endswith(what))
+
+
+def go(farm: Farm) -> None:
+    (farm.folder / "go").touch()
+
+
+def test_the_living_take_over_the_tasks_of_a_host_that_lost_its_power(farm: Farm) -> None:
+    farm.write(*[WAITS] * 4)
+    first = farm.start_on("n1", "-n", "2", *SOON)
+    wait_until(lambda: len(ran(farm, "begun")) == 2)
+    second = farm.start_on("n2", "-n", "2", *SOON)
+    wait_until(lambda: len(ran(farm, "begun")) == 4)
+    cut_power(first)
+    go(farm)
+    status, said = ended(second, timeout=60)
+    assert status == 0, said
+    assert "n1 (pid " in said and "is gone" in said and "2 tasks are back, no retry counted" in said
+    farm.assert_each_task_stands_once(4)
+    assert len(ran(farm, "begun")) == 6 and ran(farm, "ended") == [0, 1, 2, 3]
+
+
+def test_the_next_to_start_takes_over_the_tasks_of_hosts_that_lost_their_power(farm: Farm) -> None:
+    farm.write(*[WAITS] * 4)
+    for host, begun in (("n1", 2), ("n2", 4)):
+        farmer = farm.start_on(host, "-n", "2", *SOON)
+        wait_until(lambda: len(ran(farm, "begun")) == begun)  # noqa: B023
+        if host == "n2":
+            cut_power(farmer)
+        else:
+            first = farmer
+    cut_power(first)
+    go(farm)
+    third = farm.start_on("n3", "-n", "4", *SOON)
+    status, said = ended(third, timeout=60)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(4)
+
+
+def test_a_suspended_host_is_not_dead(farm: Farm) -> None:
+    farm.write(*[WAITS] * 2)
+    first = farm.start_on("n1", "-n", "1", *SOON)
+    wait_until(lambda: ran(farm, "begun") == [0])
+    suspended = tree_of(first)
+    kill(suspended, signal.SIGSTOP)
+    second = farm.start_on("n2", "-n", "1", "--timeout", "20", *SOON)
+    ended(second, timeout=60)
+    assert ran(farm, "begun") == [0, 1]
+    go(farm)
+    kill(suspended, signal.SIGCONT)
+    status, said = ended(first, timeout=60)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(2)
+    assert ran(farm, "ended").count(0) == 1
+
+
+def test_one_whose_tasks_were_taken_over_ends_them_and_goes_on(farm: Farm) -> None:
+    farm.write(f"[ -e go ] || echo $$ >> shells; {WAITS}", "true")
+    farmer = farm.start_on("n1", "-n", "1", *SOON)
+    wait_for(farm, "shells")
+    (name,) = os.listdir(farm.workdir / "running")
+    silent = Owner.parse(name)
+    assert silent
+    observer = TextStore(Workdir(str(farm.workdir), process.new_owner()))
+    observer._take_over(silent, 0)  # as another host does after the window
+    observer.close()
+    shell = int((farm.folder / "shells").read_text())
+    wait_until(lambda: not process.exists(shell), what="the end of the task that was taken over")
+    go(farm)
+    status, said = ended(farmer, timeout=60)
+    assert status == 0, said
+    assert "another farmer took over" in said and "goes on under a new name" in said
+    farm.assert_each_task_stands_once(2)
+    assert ran(farm, "ended") == [0] and not (farm.workdir / "running" / name).exists()
+
+
+def test_one_that_joins_where_locks_do_not_exclude_claims_nothing(farm: Farm) -> None:
+    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
+    farm.write(*[WAITS] * 3)
+    first = farm.start_on("n1", "-n", "1", *SOON)
+    wait_until(lambda: ran(farm, "begun") == [0])
+    # Every flock(2) of this one succeeds and does nothing, as on a filesystem that keeps locks to its own host.
+    lying = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "inject=flock:retval=0"]
+    command = [
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        'hostname n2 && exec "$@"',
+        "sh",
+        *lying,
+        *PROGRAM,
+        "-n",
+        "2",
+        "tasks.txt",
+    ]
+    said = subprocess.run(command, cwd=farm.folder, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 2, said.stdout + said.stderr
+    assert "do not exclude between n2 and n1" in said.stderr, said.stderr
+    assert ran(farm, "begun") == [0] and len(os.listdir(farm.workdir / "running")) == 1
+    go(farm)
+    status, out = ended(first, timeout=60)
+    assert status == 0, out
+    farm.assert_each_task_stands_once(3)
+
+
+def test_an_exchange_that_died_with_its_host_is_done_by_another(farm: Farm) -> None:
+    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
+    farm.write("true", "true", "true")
+    journal = f"{farm.workdir.name}/journal"
+    dying = ["strace", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", journal, "-e", "inject=unlink:signal=KILL"]
+    command = ["unshare", "--uts", "sh", "-c", 'hostname n1 && exec "$@"', "sh", *dying, *PROGRAM, *SOON, "tasks.txt"]
+    subprocess.run(command, cwd=farm.folder, capture_output=True, timeout=60)
+    assert (farm.workdir / "journal").exists()
+    status, said = ended(farm.start_on("n2", *SOON), timeout=90)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(3)
