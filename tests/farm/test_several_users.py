@@ -29,13 +29,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "stores"))
 
 from forked import folder_in_memory
 
-pytestmark = [
-    pytest.mark.quick,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of several users"),
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes of several users")
+quick = pytest.mark.quick
+in_ci = pytest.mark.components  # more of the same, and what takes seconds, is not for every commit
 
 GROUP = 61000
-UMASKS = pytest.mark.parametrize("umask", [0o022, 0o077], ids=["umask 022", "umask 077"])
+UMASKS = pytest.mark.parametrize(
+    "umask", [pytest.param(0o022, marks=in_ci), pytest.param(0o077, marks=quick)], ids=["umask 022", "umask 077"]
+)
 
 #: Says in a file of the user's own that it began and ended. Two at once are told in `twice`.
 TASK = """\
@@ -217,8 +218,15 @@ def test_two_users_share_the_work(team: Callable[[int], Team], umask: int) -> No
     assert len({e["pid"] for e in events}) == 2
 
 
-@pytest.mark.parametrize("flag", ["--shared", "setgid"])
-@UMASKS
+@pytest.mark.parametrize(
+    ("flag", "umask"),
+    [
+        pytest.param("setgid", 0o077, marks=quick),
+        pytest.param("--shared", 0o022, marks=quick),
+        pytest.param("setgid", 0o022, marks=in_ci),
+        pytest.param("--shared", 0o077, marks=in_ci),
+    ],
+)
 def test_a_group_may_work_where_the_first_user_said_so(place: Path, code: Path, umask: int, flag: str) -> None:
     folder = place / "project"
     folder.mkdir()
@@ -253,6 +261,7 @@ def test_a_farm_is_shared_from_the_day_its_owner_says_so(own_folder: Path, code:
     assert (farm.log(0), farm.log(1)) == ("61002\n", "61001\n")
 
 
+@quick
 def test_a_folder_that_only_passes_its_group_on_shares_nothing(place: Path, code: Path) -> None:
     """A user's own folder inside a group's: the setgid bit was inherited, the right to write was not given."""
     folder = place / "annas"
@@ -268,8 +277,15 @@ def test_a_folder_that_only_passes_its_group_on_shares_nothing(place: Path, code
 # Death
 
 
-@UMASKS
-@pytest.mark.parametrize("first", ["anna", "bert"])
+@pytest.mark.parametrize(
+    ("first", "umask"),
+    [
+        pytest.param("anna", 0o077, marks=quick),
+        pytest.param("bert", 0o022, marks=quick),
+        pytest.param("anna", 0o022, marks=in_ci),
+        pytest.param("bert", 0o077, marks=in_ci),
+    ],
+)
 def test_one_user_takes_over_what_the_other_left(team: Callable[[int], Team], umask: int, first: str) -> None:
     """Claims go back, and what had ended but was not settled is settled, not run again."""
     farm = team(umask).write_tasks(6)
@@ -293,6 +309,7 @@ def test_one_user_takes_over_what_the_other_left(team: Callable[[int], Team], um
     farm.assert_all_is_the_groups()
 
 
+@in_ci
 def test_a_living_users_farmer_takes_over_a_dead_ones_tasks(team: Callable[[int], Team]) -> None:
     farm = team(0o077).write_tasks(6)
     first = farm.start_as(farm.anna, "-n", "2")
@@ -308,6 +325,7 @@ def test_a_living_users_farmer_takes_over_a_dead_ones_tasks(team: Callable[[int]
     farm.assert_never_two_at_once()
 
 
+@quick
 def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwhile(
     team: Callable[[int], Team],
 ) -> None:
@@ -319,7 +337,7 @@ def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwh
     assert processes_in(farm.folder, "task.sh"), "the task lives on"
     second = farm.start_as(farm.bert, "-n", "3")
     wait_until(lambda: farm.begun(farm.bert) == [1, 2], what="bert's tasks")
-    farm.go_for_bert = (farm.folder / "task.sh").write_text("exit 0")  # type: ignore[attr-defined]
+    (farm.folder / "task.sh").write_text("exit 0")  # whoever runs it from here on
     kill([pid for pid in processes_in(farm.folder, "task.sh") if os.stat(f"/proc/{pid}").st_uid == farm.bert.id])
     status, said = ended(second)
     assert status == 75, said
@@ -334,6 +352,7 @@ def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwh
     farm.assert_each_task_stands_once(3)
 
 
+@quick
 def test_a_user_ends_what_an_own_farm_left_running(team: Callable[[int], Team]) -> None:
     """The other user stepped aside; the one it belongs to does not need to."""
     farm = team(0o077).write_tasks(1)
@@ -348,6 +367,7 @@ def test_a_user_ends_what_an_own_farm_left_running(team: Callable[[int], Team]) 
     farm.assert_never_two_at_once()
 
 
+@quick
 def test_a_users_other_processes_do_not_keep_a_dead_farmers_tasks(team: Callable[[int], Team]) -> None:
     """Of a shell that is older than the farm, and of a login that is younger."""
     farm = team(0o022).write_tasks(1)
@@ -377,7 +397,7 @@ def test_a_users_other_processes_do_not_keep_a_dead_farmers_tasks(team: Callable
 
 
 @UMASKS
-@pytest.mark.parametrize("words", [[], ["status"], ["retry"], ["--lock", "soft"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["run"], ["status"], ["retry"]], ids=" ".join)
 def test_in_a_farm_that_is_not_shared_another_user_is_told_whose_it_is(
     own_folder: Path, code: Path, umask: int, words: list[str]
 ) -> None:
@@ -393,7 +413,8 @@ def test_in_a_farm_that_is_not_shared_another_user_is_told_whose_it_is(
     assert after == before
 
 
-@pytest.mark.parametrize("name", ["lock", "toprocess", "failed", "timeline.json", "logs", "running"])
+@quick
+@pytest.mark.parametrize("name", ["lock", "failed", "timeline.json", "logs"])
 def test_one_file_that_is_not_the_groups_is_told_before_anything_is_claimed(
     team: Callable[[int], Team], name: str
 ) -> None:
@@ -408,6 +429,7 @@ def test_one_file_that_is_not_the_groups_is_told_before_anything_is_claimed(
     assert not (farm.folder / "ran").exists() and farm.waiting() == []
 
 
+@quick
 def test_a_soft_lock_is_for_one_user(team: Callable[[int], Team]) -> None:
     farm = team(0o022)
     farm.write("true")
@@ -442,6 +464,7 @@ assert leftovers.kill_marked("TASKFARMER_OWNER=x") == 0
 """
 
 
+@quick
 @pytest.mark.parametrize("hidepid", [1, 2])
 def test_where_proc_hides_other_users_nobody_is_taken_for_dead(place: Path, code: Path, hidepid: int) -> None:
     program = HIDDEN.format(group=GROUP, hidepid=hidepid)
@@ -452,6 +475,7 @@ def test_where_proc_hides_other_users_nobody_is_taken_for_dead(place: Path, code
     assert done.returncode == 0, done.stderr
 
 
+@in_ci
 def test_a_stopped_users_farmer_is_not_dead(team: Callable[[int], Team]) -> None:
     farm = team(0o077).write_tasks(2)
     first = farm.start_as(farm.anna, "-n", "1")

@@ -136,6 +136,19 @@ def test_others_tasks_are_spared(tmp_path: Path) -> None:
         longer.wait(30)
 
 
+def test_a_session_is_killed_by_its_leader_and_not_by_a_pid_that_is_used_again(tmp_path: Path) -> None:
+    line = "env -i sleep 600 & echo $! >> @R; echo $$ >> @R; exec env -i sleep 600"
+    task, ready = marked(tmp_path, line)
+    pids = [int(pid) for pid in ready.read_text().split()]
+    start = process.start_time(task.pid)
+    assert start is not None
+    assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start + 1)]) == 0
+    assert all(map(process.exists, pids))
+    assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start)]) == 2
+    assert not any(map(process.exists, pids))
+    assert task.wait(30) == -signal.SIGKILL
+
+
 def test_nothing_is_killed_where_nothing_is_marked() -> None:
     assert leftovers.kill_marked("TASKFARMER_OWNER=nobody.has.this.name") == 0
 
