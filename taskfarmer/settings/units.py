@@ -6,19 +6,19 @@ import re
 
 from taskfarmer.errors import UsageError
 
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?")
-_UNITS = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_CLOCK = r"(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?"
+_UNITS = r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?"
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def parse_time(text: str) -> float:
     """Seconds, from `90`, `90s`, `15m`, `1h30m`, `01:30:00` or Slurm's `2-01:30:00`."""
-    clock = _CLOCK.fullmatch(text)
+    clock = re.fullmatch(_CLOCK, text)
     if clock:
         days, hours, minutes, seconds = clock.groups()
         return ((int(days or 0) * 24 + int(hours)) * 60 + int(minutes)) * 60.0 + int(seconds or 0)
-    units = _UNITS.fullmatch(text)
+    units = re.fullmatch(_UNITS, text)
     if not text or not units or not any(units.groups()):
         raise UsageError(f"{text!r} is no time: 90, 90s, 15m, 1h30m and 01:30:00 are")
     days, hours, minutes, seconds = (float(part or 0) for part in units.groups())
@@ -27,7 +27,7 @@ def parse_time(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """Bytes, from `4096`, `64k`, `10M` or `2GiB` (all powers of 1024)."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text, re.IGNORECASE)
     if not match:
         raise UsageError(f"{text!r} is no size: 4096, 64k, 10M and 2GiB are")
     return int(float(match[1]) * _FACTOR[match[2].lower()])

@@ -49,7 +49,6 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm = section.workdir.found_farm()
     for name in STATE_FILES:
         section.journal.file(name)
-    files.sync_folder(section.workdir.path)
     done = bytearray()
     for name in ("finished", "failed"):
         for task in read_tasks(os.path.join(section.workdir.path, name)):
