@@ -48,6 +48,26 @@ def test_a_start_loads_nothing_heavy(module: str) -> None:
     assert sorted(loaded & set(HEAVY)) == []
 
 
+def test_a_whole_run_loads_nothing_that_a_list_of_plain_commands_does_not_need(tmp_path: Path) -> None:
+    """Not only its first step. (`hashlib` for the list, and what `multiprocessing.pool` needs, is needed.)"""
+    (tmp_path / "tasks.txt").write_text("true\n")
+    program = """import sys
+from taskfarmer.cli.main import main
+try:
+    main(["tasks.txt"])
+except SystemExit as end:
+    print(end.code, *sorted(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    status, *loaded = done.stdout.splitlines()[-1].split()
+    assert status == "0" and "taskfarmer.farm.pool" in loaded
+    needless = {"rich", "yaml", "sqlite3", "filelock", "asyncio", "dataclasses", "inspect", "difflib", "logging", "pwd"}
+    # What an installed package loads at every start of this Python is not ours.
+    always = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert sorted(needless & set(loaded) - set(always.stdout.split())) == []
+
+
 @pytest.mark.parametrize(
     ("room", "word", "allowed"),
     [

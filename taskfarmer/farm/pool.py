@@ -90,8 +90,9 @@ class Crew:
         more = min(wanted, self._hired + len(self._free_slots)) - self._hired
         if more > 0:
             self._hired += more
-            gc.collect()
-            gc.freeze()  # what we have now is shared with the workers; a collection would copy it
+            # What we have now is shared with the workers: a collection would copy it, and each would load ctypes anew.
+            process.load_subreaper()
+            gc.freeze()
             pool = ForkContext().Pool(more, initializer=_serve, initargs=(self, self._setup, os.getpid()))
             self._pools.append(pool)
 
@@ -191,7 +192,7 @@ class Crew:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
                 break
-            time.sleep(0.002)
+            time.sleep(0.0005)
         # Before the join: who stands at the door, or comes now, must hear that nobody will open.
         self._door.close()
         self._door_outside.close()

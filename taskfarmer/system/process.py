@@ -89,6 +89,11 @@ def _is_there(pid: int) -> bool:
     return True
 
 
+def load_subreaper() -> None:
+    """Load what `become_subreaper` needs, so that processes forked from this one share it."""
+    import ctypes  # noqa: F401
+
+
 def become_subreaper() -> None:
     """Make this process the parent of every descendant whose own parent dies (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     import ctypes
