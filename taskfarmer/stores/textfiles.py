@@ -341,9 +341,9 @@ class TextStore:
         for owner in around.dead:
             # Before the lock: killing and waiting is no file work.
             killed, runs_on = self._end_leftovers(owner) if owner.host == self._owner.host else (0, "")
-            held = self.workdir.owners.claims_of(owner) if runs_on else []
-            if held:
-                self._leave_stranded(owner, len(held), runs_on)
+            unended = self._unended(owner) if runs_on else 0
+            if unended:
+                self._leave_stranded(owner, unended, runs_on)
             else:
                 recovered.append(self._take_over(owner, killed))
         return recovered
@@ -357,6 +357,11 @@ class TextStore:
         mark, leaders = f"{process.OWNER_VARIABLE}={owner}", self.workdir.owners.leaders(owner)
         killed = leftovers.kill_marked(mark, leaders=leaders)
         return killed, leftovers.may_run_on(owner, user, mark, leaders=leaders)
+
+    def _unended(self, owner: Owner) -> int:
+        """How many of a dead owner's tasks may be running."""
+        ends = self.workdir.owners.ends(owner)
+        return sum(held.token not in ends for held in self.workdir.owners.claims_of(owner))
 
     def _leave_stranded(self, owner: Owner, tasks: int, runs_on: str) -> None:
         self.stranded += tasks

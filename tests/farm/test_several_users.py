@@ -34,6 +34,9 @@ quick = pytest.mark.quick
 in_ci = pytest.mark.components  # more of the same, and what takes seconds, is not for every commit
 
 GROUP = 61000
+#: Users of their own for each process that runs tests: what else a user has running counts.
+ANNA = 61001 + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+BERT = ANNA + 1
 UMASKS = pytest.mark.parametrize(
     "umask", [pytest.param(0o022, marks=in_ci), pytest.param(0o077, marks=quick)], ids=["umask 022", "umask 077"]
 )
@@ -66,7 +69,7 @@ class Team(Farm):
 
     def __init__(self, folder: Path, code: Path, umask: int) -> None:
         super().__init__(folder)
-        self.anna, self.bert = User(61001, umask), User(61002, umask)
+        self.anna, self.bert = User(ANNA, umask), User(BERT, umask)
         self._program = [_python_for_everybody(), "-m", "taskfarmer"]
         self._env = {**os.environ, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -183,7 +186,7 @@ def own_folder(place: Path) -> Path:
     """A folder of anna's, in which others may make files but have no right to hers."""
     folder = place / "annas"
     folder.mkdir()
-    os.chown(folder, 61001, GROUP)
+    os.chown(folder, ANNA, GROUP)
     folder.chmod(0o777)
     return folder
 
@@ -230,7 +233,7 @@ def test_two_users_share_the_work(team: Callable[[int], Team], umask: int) -> No
 def test_a_group_may_work_where_the_first_user_said_so(place: Path, code: Path, umask: int, flag: str) -> None:
     folder = place / "project"
     folder.mkdir()
-    os.chown(folder, 61001, GROUP)
+    os.chown(folder, ANNA, GROUP)
     folder.chmod(0o2775 if flag == "setgid" else 0o775)
     farm = Team(folder, code, umask)
     farm.write("id -u; exit 3", "id -u")
@@ -244,9 +247,9 @@ def test_a_group_may_work_where_the_first_user_said_so(place: Path, code: Path, 
     done = farm.call_as(farm.bert, "tasks.txt")
     assert done.returncode == 1, done.stderr
     farm.assert_each_task_stands_once(3)
-    assert [farm.log(id) for id in range(3)] == ["61002\n", "61001\n", "61002\n"]
+    assert [farm.log(id) for id in range(3)] == [f"{BERT}\n", f"{ANNA}\n", f"{BERT}\n"]
     farm.assert_all_is_the_groups()
-    assert {path.stat().st_uid for path in farm.workdir.glob("*") if path.is_file()} == {61001, 61002}
+    assert {path.stat().st_uid for path in farm.workdir.glob("*") if path.is_file()} == {ANNA, BERT}
 
 
 @UMASKS
@@ -258,7 +261,7 @@ def test_a_farm_is_shared_from_the_day_its_owner_says_so(own_folder: Path, code:
     assert farm.call_as(farm.anna, "--shared", "tasks.txt").returncode == 1
     done = farm.call_as(farm.bert, "retry", "--run", "tasks.txt")
     assert done.returncode == 1, done.stderr + done.stdout
-    assert (farm.log(0), farm.log(1)) == ("61002\n", "61001\n")
+    assert (farm.log(0), farm.log(1)) == (f"{BERT}\n", f"{ANNA}\n")
 
 
 @quick
@@ -266,7 +269,7 @@ def test_a_folder_that_only_passes_its_group_on_shares_nothing(place: Path, code
     """A user's own folder inside a group's: the setgid bit was inherited, the right to write was not given."""
     folder = place / "annas"
     folder.mkdir()
-    os.chown(folder, 61001, GROUP)
+    os.chown(folder, ANNA, GROUP)
     folder.chmod(0o2755)
     farm = Team(folder, code, 0o022)
     farm.write("true")
@@ -341,7 +344,7 @@ def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwh
     kill([pid for pid in processes_in(farm.folder, "task.sh") if os.stat(f"/proc/{pid}").st_uid == farm.bert.id])
     status, said = ended(second)
     assert status == 75, said
-    assert "is gone, but processes" in said and "user 61001 may be what it left running" in said
+    assert "is gone, but processes" in said and f"user {ANNA} may be what it left running" in said
     assert farm.runs(0, farm.bert) == [] and farm.runs(0, farm.anna) == ["begun"]
     farm.assert_never_two_at_once()
     # Once it is gone, bert takes the task over.
@@ -407,7 +410,7 @@ def test_in_a_farm_that_is_not_shared_another_user_is_told_whose_it_is(
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [farm.workdir, *farm.workdir.rglob("*")]}
     done = farm.call_as(farm.bert, *words, "tasks.txt")
     what = "tasks.txt_workdir/farm.json" if umask == 0o022 else "tasks.txt_workdir"
-    assert done.stderr.startswith(f"pytaskfarmer.py: {what} belongs to user 61001: Permission denied."), done.stderr
+    assert done.stderr.startswith(f"pytaskfarmer.py: {what} belongs to user {ANNA}: Permission denied."), done.stderr
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     after = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [farm.workdir, *farm.workdir.rglob("*")]}
     assert after == before
@@ -424,7 +427,7 @@ def test_one_file_that_is_not_the_groups_is_told_before_anything_is_claimed(
     farm.write("true", "false", "touch ran")
     (farm.workdir / name).chmod(0o755 if (farm.workdir / name).is_dir() else 0o644)
     done = farm.call_as(farm.bert, "tasks.txt")
-    assert f"tasks.txt_workdir/{name} belongs to user 61001" in done.stderr
+    assert f"tasks.txt_workdir/{name} belongs to user {ANNA}" in done.stderr
     assert (done.returncode, done.stdout) == (2, "")
     assert not (farm.folder / "ran").exists() and farm.waiting() == []
 

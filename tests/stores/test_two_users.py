@@ -62,7 +62,7 @@ def as_user(user: User, work: Callable[[], object]) -> int:
     ids=[f"{verb}, umask {umask:03o}" for verb, umask in CASES],
 )
 def test_at_whatever_step_one_user_dies_the_other_goes_on(group_folder: Path, verb: str, umask: int) -> None:
-    anna, bert = User(61001, umask), User(61002, umask)
+    anna, bert = User(62001, umask), User(62002, umask)
     number = 0
     status = BROKEN
     while status != SURVIVED:
