@@ -101,7 +101,7 @@ class Talk:
         elif isinstance(notice, Stopping):
             self._stopping(notice)
         elif isinstance(notice, OwnerLost):
-            how = "" if notice.owner.host == self._host else ", no sign of life"
+            how = "" if self._host in ("", notice.owner.host) else ", no sign of life"
             self._say(f"{notice.owner.host} (pid {notice.owner.pid}{how}) is gone: {_recovered(notice)}")
         elif isinstance(notice, Silent):
             who = f"{notice.owner.host} (pid {notice.owner.pid})"

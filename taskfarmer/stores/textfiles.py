@@ -70,6 +70,7 @@ class TextStore:
         self._attempts = Attempts()
         self._held: dict[int, tuple[Claim, bytes]] = {}
         self._left_claims = b""  # what our `claims` held when we last left it
+        self._has_joined = False
         self._serial = 0
         self._pending: _Plan | None = None
         self._settled_by_pending: frozenset[int] = frozenset()
@@ -79,7 +80,9 @@ class TextStore:
 
     def join(self, slots: int) -> Presence:
         """Become an owner."""
-        return self.workdir.owners.join(slots, self.workdir.shared)
+        presence = self.workdir.owners.join(slots, self.workdir.shared)
+        self._has_joined = True
+        return presence
 
     def meet(self, is_called_away: Callable[[], bool]) -> None:
         """Make sure that locks exclude. See TaskSource."""
@@ -278,7 +281,7 @@ class TextStore:
 
     def _look_for_a_fence(self) -> None:
         """The same without the lock: only we and who takes us over write our `claims`."""
-        if self._pending is None:
+        if self._has_joined and self._pending is None:
             self._compare_claims(files.read_file(os.path.join(self.workdir.path, self._claims_name)))
 
     def _compare_claims(self, content: bytes | None) -> None:
