@@ -81,8 +81,23 @@ def run(
     options: RunOptions,
     on_start: Callable[[Start], None],
     tell: Callable[[Notice], None],
+    for_good: bool = False,
 ) -> Summary:
-    """Work through a tasklist until nothing is left or something stops us. Raises FarmError with a sentence."""
+    """Work through a tasklist until nothing is left or something stops us. Raises FarmError with a sentence.
+
+    `for_good`: the process ends after this, and a signal that comes then shall not change its exit status any more.
+    """
+    with Stop(options.timeout, for_good) as stop:
+        return _run(tasklist, options, on_start, stop, tell)
+
+
+def _run(
+    tasklist: str,
+    options: RunOptions,
+    on_start: Callable[[Start], None],
+    stop: Stop,
+    tell: Callable[[Notice], None],
+) -> Summary:
     workdir_path = options.workdir or default_workdir(tasklist)
     runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
     handler = _handler(tasklist, options, workdir_path)
@@ -100,23 +115,22 @@ def run(
 
     store = open_store()
     try:
-        with Stop(options.timeout) as stop:
-            tasks = _Interruptible(handler, stop)
-            added = store.load(tasks, options.tasklist_handler, options.replace)
-            start = Start(
-                tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
-                resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
-            )  # fmt: skip
-            on_start(start)
-            tally = Tally(slots, added)
-            while True:
-                try:
-                    return _farm(store, slots, runner, options, added, tally, stop, tell)
-                except Fenced as error:
-                    tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
-                store.close()
-                store = open_store()
-                added = store.load(tasks, options.tasklist_handler)
+        tasks = _Interruptible(handler, stop)
+        added = store.load(tasks, options.tasklist_handler, options.replace)
+        start = Start(
+            tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
+            resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
+        )  # fmt: skip
+        on_start(start)
+        tally = Tally(slots, added)
+        while True:
+            try:
+                return _farm(store, slots, runner, options, added, tally, stop, tell)
+            except Fenced as error:
+                tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
+            store.close()
+            store = open_store()
+            added = store.load(tasks, options.tasklist_handler)
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise

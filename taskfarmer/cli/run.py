@@ -25,7 +25,7 @@ def run(tasklist: str, args: Namespace) -> int:
     if args.dry_run:
         return _dry_run(tasklist, options)
     with Talk(tasklist, args.workdir, args.progress, args.verbose, options.logs != "none") as talk:
-        summary = api.run(tasklist, options, talk.start, talk.hear)
+        summary = api.run(tasklist, options, talk.start, talk.hear, for_good=True)
         talk.end(summary)
     return exit_status(summary)
 

@@ -27,11 +27,15 @@ class StopRequest(NamedTuple):
 
 
 class Stop:
-    """Collects signals, `--timeout` and the farm's own reasons. Used as a context around the farmer's loop."""
+    """Collects signals, `--timeout` and the farm's own reasons. Used as a context around all that a farmer does.
 
-    def __init__(self, timeout: float | None = None) -> None:
+    `for_good`: the process ends afterwards; signals are ignored from then on, since what is done cannot be stopped.
+    """
+
+    def __init__(self, timeout: float | None = None, for_good: bool = False) -> None:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
+        self._for_good = for_good
         self._signals: list[int] = []
         self._own: StopRequest | None = None
         self._before: dict[int, object] = {}
@@ -51,7 +55,7 @@ class Stop:
 
     def __exit__(self, *exc: object) -> None:
         for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if self._for_good else before)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._reader)
         os.close(self._writer)
