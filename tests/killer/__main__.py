@@ -1,0 +1,126 @@
+"""python -m tests.killer --kills 2000 --seed 7 [--farmers 3] [--mutant NAME] [--keep DIR]
+
+Rounds of forty kills, each with a farm of its own, until so many are done or a promise is broken. The seed is printed first,
+and every round says what to type to have it alone. Exit 1 and the whole folder kept: a promise was broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mutants import MUTANTS, plant  # noqa: E402
+
+from .attacks import plan  # noqa: E402
+from .killer import Killer, Violation  # noqa: E402
+from .oracle import examine, outcomes_unwritten  # noqa: E402
+from .tasks import read_effects  # noqa: E402
+
+A_ROUND = 40
+
+
+def main() -> int:
+    args = parser().parse_args()
+    seed = args.seed if args.seed is not None else random.randrange(1 << 32)
+    print(f"seed {seed}", flush=True)
+    base = Path(tempfile.mkdtemp(prefix="killer_", dir=args.keep))
+    program = plant(MUTANTS[args.mutant], base / "mutant") if args.mutant else None
+    total: Counter[str] = Counter()
+    begun = time.monotonic()
+    number = args.round or 0
+    while total["SIGKILL"] < args.kills and (args.round is None or number == args.round):
+        folder = base / f"round_{number}"
+        wrong = one_round(folder, f"{seed}.{number}", args.farmers, A_ROUND, program, total)
+        print(
+            f"round {number}: {total['SIGKILL']} kills, {total['executions']} executions, "
+            f"{time.monotonic() - begun:.0f} s  (alone: --seed {seed} --round {number})",
+            flush=True,
+        )
+        if wrong:
+            print(table(total))
+            print(f"\n{len(wrong)} VIOLATIONS, seed {seed}, round {number}, all kept in {folder}")
+            print("\n".join(wrong))
+            return 1
+        shutil.rmtree(folder)
+        number += 1
+    print(table(total))
+    print(f"no violation, seed {seed}, {time.monotonic() - begun:.0f} s")
+    shutil.rmtree(base)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.killer", description=__doc__)
+    parser.add_argument("--kills", type=int, default=2000, help="how many SIGKILLs in all; other signals come on top")
+    parser.add_argument("--seed", type=int, help="the same seed, the same plan of attacks")
+    parser.add_argument("--round", type=int, help="only this round")
+    parser.add_argument("--farmers", type=int, default=3)
+    parser.add_argument("--mutant", choices=MUTANTS, help="hunt a program with this defect planted")
+    parser.add_argument("--keep", type=Path, help="where the folders of the rounds are made")
+    return parser
+
+
+def one_round(
+    folder: Path, seed: str, farmers: int, kills: int, program: Path | None, total: Counter[str]
+) -> list[str]:
+    """Everything that went wrong in one round; what was hit is added to `total`."""
+    rng = random.Random(seed)
+    killer = Killer(folder, rng, farmers, program)
+    try:
+        killer.run(plan(rng, kills))
+        wrong = examine(killer)
+    except Violation as violation:
+        wrong = [*killer.violations, str(violation)]
+    finally:
+        killer.clear_away()
+    (folder / "hits").write_text("".join(f"{hit}\n" for hit in killer.hits))
+    total += count(killer)
+    if wrong:
+        wrong.append("the last attacks:\n" + "".join(f"  {hit}\n" for hit in killer.hits[-8:]))
+    return wrong
+
+
+def count(killer: Killer) -> Counter[str]:
+    """What was hit, and in what state."""
+    total: Counter[str] = Counter()
+    for hit in killer.hits:
+        total[hit.attack.signal.name] += 1
+        total[f"{hit.attack.signal.name} to {hit.attack.target.value}"] += 1
+        if hit.what not in ("farmer", "worker"):
+            total[f"verb {hit.what} killed"] += 1
+        if hit.attack.signal is signal.SIGKILL:
+            total["killed: start-up"] += hit.sight.starting
+            total["killed: running claim"] += hit.sight.claims > 0
+            total["killed: with a running task"] += hit.tasks > 0
+            total["killed: stalled"] += "SIGSTOP" in hit.what
+            if hit.sight.exchange and killer_is_inside(hit):
+                total["killed: exchange"] += 1
+                total[f"killed: exchange, {hit.sight.exchange}"] += 1
+    total["killed: task ended, outcome not written"] += outcomes_unwritten(killer)
+    total["executions"] += len(read_effects(killer.folder / "effects"))
+    total["tasks"] += len(killer.commands)
+    total["retries asked for"] += len(killer.requeues)
+    total["edits by hand"] += len(killer.hand_edits)
+    return total
+
+
+def killer_is_inside(hit) -> bool:
+    return hit.victim in hit.pids
+
+
+def table(total: Counter[str]) -> str:
+    """The counts, one per line."""
+    return "\n".join(f"{total[name]:>8}  {name}" for name in sorted(total))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
