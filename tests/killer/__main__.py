@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -20,10 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mutants import MUTANTS, plant  # noqa: E402
 
-from .attacks import plan  # noqa: E402
-from .killer import Killer, Violation  # noqa: E402
-from .oracle import examine, outcomes_unwritten  # noqa: E402
-from .tasks import read_effects  # noqa: E402
+from .rounds import NEEDED, one_round, table  # noqa: E402
 
 A_ROUND = 40
 
@@ -53,6 +49,9 @@ def main() -> int:
         shutil.rmtree(folder)
         number += 1
     print(table(total))
+    if args.round is None and (missed := [name for name in NEEDED if not total[name]]):
+        print(f"nothing was proved, since none was hit of: {', '.join(missed)}")
+        return 1
     print(f"no violation, seed {seed}, {time.monotonic() - begun:.0f} s")
     shutil.rmtree(base)
     return 0
@@ -67,59 +66,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--mutant", choices=MUTANTS, help="hunt a program with this defect planted")
     parser.add_argument("--keep", type=Path, help="where the folders of the rounds are made")
     return parser
-
-
-def one_round(
-    folder: Path, seed: str, farmers: int, kills: int, program: Path | None, total: Counter[str]
-) -> list[str]:
-    """Everything that went wrong in one round; what was hit is added to `total`."""
-    rng = random.Random(seed)
-    killer = Killer(folder, rng, farmers, program)
-    try:
-        killer.run(plan(rng, kills))
-        wrong = examine(killer)
-    except Violation as violation:
-        wrong = [*killer.violations, str(violation)]
-    finally:
-        killer.clear_away()
-    (folder / "hits").write_text("".join(f"{hit}\n" for hit in killer.hits))
-    total += count(killer)
-    if wrong:
-        wrong.append("the last attacks:\n" + "".join(f"  {hit}\n" for hit in killer.hits[-8:]))
-    return wrong
-
-
-def count(killer: Killer) -> Counter[str]:
-    """What was hit, and in what state."""
-    total: Counter[str] = Counter()
-    for hit in killer.hits:
-        total[hit.attack.signal.name] += 1
-        total[f"{hit.attack.signal.name} to {hit.attack.target.value}"] += 1
-        if hit.what not in ("farmer", "worker"):
-            total[f"verb {hit.what} killed"] += 1
-        if hit.attack.signal is signal.SIGKILL:
-            total["killed: start-up"] += hit.sight.starting
-            total["killed: running claim"] += hit.sight.claims > 0
-            total["killed: with a running task"] += hit.tasks > 0
-            total["killed: stalled"] += "SIGSTOP" in hit.what
-            if hit.sight.exchange and killer_is_inside(hit):
-                total["killed: exchange"] += 1
-                total[f"killed: exchange, {hit.sight.exchange}"] += 1
-    total["killed: task ended, outcome not written"] += outcomes_unwritten(killer)
-    total["executions"] += len(read_effects(killer.folder / "effects"))
-    total["tasks"] += len(killer.commands)
-    total["retries asked for"] += len(killer.requeues)
-    total["edits by hand"] += len(killer.hand_edits)
-    return total
-
-
-def killer_is_inside(hit) -> bool:
-    return hit.victim in hit.pids
-
-
-def table(total: Counter[str]) -> str:
-    """The counts, one per line."""
-    return "\n".join(f"{total[name]:>8}  {name}" for name in sorted(total))
 
 
 if __name__ == "__main__":

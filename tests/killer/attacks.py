@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from enum import Enum
-from typing import NamedTuple, Union
+from typing import NamedTuple, Sequence, Union
 
 
 class Aim(Enum):
@@ -64,17 +64,21 @@ _TARGETS = {
     Aim.TASK_START: ([Target.WORKER, Target.GROUP], [4, 1]),
     Aim.TASK_END: ([Target.WORKER, Target.GROUP], [4, 1]),
 }
-_AIMS = ([*_TARGETS], [8, 6, 2, 3, 1, 3])
+_AIMS = dict(zip(_TARGETS, [8, 6, 2, 3, 1, 3]))
 _KILL, _STOP = signal.SIGKILL, signal.SIGSTOP
 _SIGNALS = ([_KILL, _STOP, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], [14, 3, 1, 1, 1])
 _DEEDS = ([*Deed], [4, 4, 2, 1])
 
 
-def plan(rng: random.Random, kills: int) -> list[Step]:
-    """Attacks of which so many are SIGKILLs, with other deeds between them."""
+def plan(
+    rng: random.Random, kills: int, aims: Sequence[Aim] = tuple(Aim), targets: Sequence[Target] = tuple(Target)
+) -> list[Step]:
+    """Attacks with these aims on these targets, of which so many are SIGKILLs, with other deeds between them."""
     steps: list[Step] = []
     while kills:
-        attack = _attack(rng)
+        attack = _attack(rng, aims)
+        if attack.target not in targets:
+            continue
         steps.append(attack)
         kills -= attack.signal is _KILL
         if rng.random() < 0.3:
@@ -82,8 +86,8 @@ def plan(rng: random.Random, kills: int) -> list[Step]:
     return steps
 
 
-def _attack(rng: random.Random) -> Attack:
-    aim = rng.choices(*_AIMS)[0]
+def _attack(rng: random.Random, aims: Sequence[Aim]) -> Attack:
+    aim = rng.choices(aims, [_AIMS[aim] for aim in aims])[0]
     target = rng.choices(*_TARGETS[aim])[0]
     return Attack(
         aim,

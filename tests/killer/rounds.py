@@ -1,0 +1,72 @@
+"""One round: a farm, a plan carried out, the verdict; and the count of what was hit."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Sequence
+
+from .attacks import Aim, Target, plan
+from .killer import Killer, Violation
+from .oracle import examine, outcomes_unwritten
+from .tasks import read_effects
+
+#: What a campaign must have hit, or it proves nothing.
+NEEDED = ("killed: running claim", "killed: exchange", "killed: start-up")
+
+
+def one_round(
+    folder: Path,
+    seed: str,
+    farmers: int,
+    kills: int,
+    program: Path | None,
+    total: Counter[str],
+    aims: Sequence[Aim] = tuple(Aim),
+    targets: Sequence[Target] = tuple(Target),
+) -> list[str]:
+    """Everything that went wrong in one round; what was hit is added to `total`."""
+    rng = random.Random(seed)
+    killer = Killer(folder, rng, farmers, program)
+    try:
+        killer.run(plan(rng, kills, aims, targets))
+        wrong = examine(killer)
+    except Violation as violation:
+        wrong = [*killer.violations, str(violation)]
+    finally:
+        killer.clear_away()
+    (folder / "hits").write_text("".join(f"{hit}\n" for hit in killer.hits))
+    total += count(killer)
+    if wrong:
+        wrong.append("the last attacks:\n" + "".join(f"  {hit}\n" for hit in killer.hits[-8:]))
+    return wrong
+
+
+def count(killer: Killer) -> Counter[str]:
+    """What was hit, and in what state."""
+    total: Counter[str] = Counter()
+    for hit in killer.hits:
+        total[hit.attack.signal.name] += 1
+        total[f"{hit.attack.signal.name} to {hit.attack.target.value}"] += 1
+        if hit.what not in ("farmer", "worker"):
+            total[f"verb {hit.what} killed"] += 1
+        if hit.attack.signal is signal.SIGKILL:
+            total["killed: start-up"] += hit.sight.starting
+            total["killed: running claim"] += hit.sight.claims > 0
+            total["killed: with a running task"] += hit.tasks > 0
+            if hit.sight.exchange and hit.victim in hit.pids:
+                total["killed: exchange"] += 1
+                total[f"killed: exchange, {hit.sight.exchange}"] += 1
+    total["killed: task ended, outcome not written"] += outcomes_unwritten(killer)
+    total["executions"] += len(read_effects(killer.folder / "effects"))
+    total["tasks"] += len(killer.commands)
+    total["retries asked for"] += len(killer.requeues)
+    total["edits by hand"] += len(killer.hand_edits)
+    return total
+
+
+def table(total: Counter[str]) -> str:
+    """The counts, one per line."""
+    return "\n".join(f"{total[name]:>8}  {name}" for name in sorted(total))
