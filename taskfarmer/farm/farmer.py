@@ -29,7 +29,9 @@ _TICK = 0.5
 _DISK_PATIENCE = 5.0
 _MOST_STILLBORN = 20
 #: After the grace of a stop: killing takes up to 2 s, writing down and reporting the rest.
-_PATIENCE_WITH_WORKERS = 3.5
+_PATIENCE_WITH_WORKERS = 3.0
+#: After that: we have killed the workers that did not answer, and end their tasks ourselves.
+_PATIENCE_WITH_TASKS = 1.5
 
 
 class Policy(NamedTuple):
@@ -96,7 +98,7 @@ class Farmer:
         self._polled_at = 0.0
         self._stopping: StopRequest | None = None
         self._hurried = False
-        self._leave_at = float("inf")
+        self._kill_workers_at = self._leave_at = float("inf")
         self._gave_up: str | None = None
         self._fenced: Fenced | None = None
         self._disk_trouble_since: float | None = None
@@ -115,6 +117,7 @@ class Farmer:
         while not self._may_leave():
             self._heed_end_of_job()
             self._heed_stop()
+            self._heed_deaf_workers()
             self._exchange_if_due()
             self._feed()
             events = self._crew.wait(self._seconds_to_wait())
@@ -180,12 +183,19 @@ class Farmer:
             return
         self._stopping = request
         if not request.drain:
-            self._leave_at = time.monotonic() + self._policy.grace + _PATIENCE_WITH_WORKERS
+            self._kill_workers_at = time.monotonic() + self._policy.grace + _PATIENCE_WITH_WORKERS
+            self._leave_at = self._kill_workers_at + _PATIENCE_WITH_TASKS
         running = len(self._given_at)
         self._tell(Stopping(request.reason, running, self._policy.grace, request.drain))
         self._timeline.instant(f"stopping: {request.reason}")
         if not request.drain:
             self._crew.halt(self._policy.grace)
+
+    def _heed_deaf_workers(self) -> None:
+        """A worker that is stopped or hangs does not end its task: without it we can."""
+        if time.monotonic() > self._kill_workers_at:
+            self._kill_workers_at = float("inf")
+            self._crew.kill_busy()
 
     def _heed_end_of_job(self) -> None:
         """Start nothing that would not be done before the job ends; be gone by then."""
@@ -366,7 +376,9 @@ class Farmer:
 
     def _attempt_of_lost(self, claim: Claim, slot: int) -> Attempt:
         outcome = Outcome.WORKER_LOST
-        if claim.id in self._lost_once:
+        if self._stopping is not None and not self._stopping.drain:
+            outcome = Outcome.INTERRUPTED
+        elif claim.id in self._lost_once:
             outcome = Outcome.KILLED
         self._lost_once.add(claim.id)
         return Attempt(claim, outcome, 9, time.time(), slot=slot, note="its worker was killed")

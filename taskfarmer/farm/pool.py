@@ -134,6 +134,15 @@ class Crew:
             except OSError:
                 pass  # it has just died: its line will say so
 
+    def kill_busy(self) -> None:
+        """Kill the workers that still hold claims: each will be heard of as lost."""
+        for hand in self._hands.values():
+            if hand.claims:
+                try:
+                    os.kill(hand.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it has just died: its line will say so
+
     def wait(self, seconds: float) -> list[Event]:
         """What workers have to say; comes back early when the extra descriptor is readable."""
         events: list[Event] = []

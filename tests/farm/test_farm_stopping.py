@@ -14,6 +14,7 @@ from conftest import Farm, wait_until
 from farmhands import (  # noqa: F401  (the fixture works by being here)
     all_exist,
     assert_nothing_runs_in,
+    children_of,
     ended,
     kill,
     nobody_is_left_behind,
@@ -69,6 +70,19 @@ def assert_the_same_line_finishes_it(farm: Farm, *flags: str) -> None:
     farm.assert_each_task_stands_once(8)
     assert sorted(farm.ids("finished")) == list(range(8))
     assert_nothing_runs_in(farm.folder)
+
+
+def test_a_stop_ends_the_task_of_a_worker_that_does_not_answer(farm: Farm) -> None:
+    farmer = farm.write("touch started_0; sleep 600", "true").start("-n", "1", "--grace", "0.1")
+    wait_for(farm, "started_0")
+    workers = children_of(farmer.pid)
+    kill(workers, signal.SIGSTOP)
+    farmer.send_signal(signal.SIGTERM)
+    status, said = ended(farmer)
+    assert status == 75, said
+    assert_nothing_runs_in(farm.folder)
+    farm.assert_each_task_stands_once(2)
+    assert farm.ids("failed") == [], said
 
 
 @pytest.mark.parametrize("name", STOPPING)
