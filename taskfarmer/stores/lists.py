@@ -65,7 +65,7 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     new = section.extend("later", to_do())
     section.cut("toprocess", 0, 0)
     farm["next_id"] = max(total, len(done))
-    farm["list"] = _loaded(seen, _digest(tasklist.path), lines=total, line_ids=total)
+    farm["list"] = _loaded(seen, _digest(tasklist.path, seen["size"]), lines=total, line_ids=total)
     section.set_farm(farm)
     added = section.added(new)
     if done:
@@ -76,7 +76,9 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
 def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm = dict(section.farm)
     new = section.extend("later", number_lines(tasklist, farm["next_id"]))
-    farm["list"] = _loaded(seen, _digest(tasklist.path), lines=new, line_ids=0 if farm["next_id"] else new)
+    farm["list"] = _loaded(
+        seen, _digest(tasklist.path, seen["size"]), lines=new, line_ids=0 if farm["next_id"] else new
+    )
     farm["next_id"] += new
     section.set_farm(farm)
     return section.added(new)
@@ -95,7 +97,7 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
     farm = {
         **section.farm,
         "next_id": new,
-        "list": _loaded(seen, _digest(tasklist.path), lines=new, line_ids=new),
+        "list": _loaded(seen, _digest(tasklist.path, seen["size"]), lines=new, line_ids=new),
         "of_no_list": [],
         "dropped": 0,
     }
@@ -105,7 +107,7 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
 
 def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: dict[str, Any]) -> Added:
     farm = dict(section.farm)
-    digest = _digest(tasklist.path)
+    digest = _digest(tasklist.path, seen["size"])
     same_handler = before["handler"] == seen["handler"]
     if digest == before["sha256"] and same_handler:
         farm["list"] = {**before, **seen}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from textfarm import TextFarm, ended, finished, work_off
 
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Outcome
+from taskfarmer.tasklists.lines import ListTaskList
 
 pytestmark = pytest.mark.quick
 
@@ -56,6 +58,28 @@ def test_a_grown_list_adds_its_new_lines_behind_the_rest(farm: TextFarm) -> None
     assert work_off(farm) == [(1, "b"), (2, "c"), (3, "a")]
     assert farm.load("a", "b", "c", "a", "e").new == 1
     assert work_off(farm) == [(4, "e")]
+
+
+class GrowsAsItIsRead(ListTaskList):
+    """Somebody appends a line the moment after the last one was read."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        with open(self.path, "a") as file:
+            file.write("late\n")
+
+
+@pytest.mark.parametrize("before", [[], ["a"]], ids=["new", "known"])
+def test_a_line_that_comes_while_the_list_is_read_is_not_lost(farm: TextFarm, before: list[str]) -> None:
+    if before:
+        farm.load(*before)
+    farm.write(b"a\nb\n")
+    store = farm.open()
+    store.load(GrowsAsItIsRead(str(farm.tasklist)), "default")
+    store.close()
+    farm.reload()
+    farm.reload()
+    assert work_off(farm) == [(0, "a"), (1, "b"), (2, "late")]
 
 
 def test_a_list_that_was_empty_grows(farm: TextFarm) -> None:
