@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mutants import MUTANTS, plant  # noqa: E402
 
-from .rounds import NEEDED, one_round, table  # noqa: E402
+from .rounds import NEEDED, one_round, table, terms_of  # noqa: E402
 
 A_ROUND = 40
 
@@ -35,10 +35,11 @@ def main() -> int:
     number = args.round or 0
     while total["SIGKILL"] < args.kills and (args.round is None or number == args.round):
         folder = base / f"round_{number}"
-        wrong = one_round(folder, f"{seed}.{number}", args.farmers, A_ROUND, program, total)
+        terms = terms_of(f"{seed}.{number}", args.farmers)
+        wrong = one_round(folder, f"{seed}.{number}", terms, A_ROUND, program, total)
         print(
             f"round {number}: {total['SIGKILL']} kills, {total['executions']} executions, "
-            f"{time.monotonic() - begun:.0f} s  (alone: --seed {seed} --round {number})",
+            f"{time.monotonic() - begun:.0f} s  ({terms}; alone: --seed {seed} --round {number})",
             flush=True,
         )
         if wrong:

@@ -46,6 +46,17 @@ class Hit(NamedTuple):
         )
 
 
+class Terms(NamedTuple):
+    """What kind of farm a round has."""
+
+    farmers: int = 3
+    brisk: bool = False  # many tasks that take no time
+    soft: bool = False  # --lock soft
+
+    def __str__(self) -> str:
+        return f"{self.farmers} farmers, {'brisk' if self.brisk else 'mixed'} tasks{', --lock soft' * self.soft}"
+
+
 class Violation(Exception):
     """A promise is broken; the text is the evidence."""
 
@@ -53,7 +64,7 @@ class Violation(Exception):
 class Killer:
     """One round: a new farm, a plan, the quiet end. What it found wrong on the way is in `violations`."""
 
-    def __init__(self, folder: Path, rng: random.Random, farmers: int, program_path: Path | None = None) -> None:
+    def __init__(self, folder: Path, rng: random.Random, terms: Terms, program_path: Path | None = None) -> None:
         self.folder = folder.resolve()
         self.workdir = self.folder / "tasks.txt_workdir"
         self.hits: list[Hit] = []
@@ -63,9 +74,10 @@ class Killer:
         self.programs: list[Program] = []
         self.commands: list[str] = []
         self._sizes: list[int] = []  # how many lines the list has had
+        self._terms = terms
         self._rng = rng
         self._program_path = program_path or Path(taskfarmer.__file__).parents[1]
-        self._farmers: list[Program | None] = [None] * farmers
+        self._farmers: list[Program | None] = [None] * terms.farmers
         self._verbs: list[Program] = []
         self._stalled: list[tuple[float, Callable[[], None]]] = []
         self._step = 0
@@ -138,7 +150,8 @@ class Killer:
         return program
 
     def _start_farmer(self, place: int) -> Program:
-        program = self._start(["-n", "2", "--grace", "0.5", "tasks.txt"])
+        lock = ["--lock", "soft"] if self._terms.soft else []
+        program = self._start(["-n", "2", "--grace", "0.5", *lock, "tasks.txt"])
         self._farmers[place] = program
         return program
 
@@ -337,7 +350,7 @@ class Killer:
             self._edit_by_hand()
 
     def _grow(self, count: int) -> None:
-        new = lines(self._rng, count)
+        new = lines(self._rng, count * 10 if self._terms.brisk else count, self._terms.brisk)
         with (self.folder / "tasks.txt").open("a") as file:
             file.write("".join(f"{line}\n" for line in new))
         self.commands += new

@@ -40,12 +40,13 @@ def examine(killer: Killer) -> list[str]:
     of_task: dict[int, list[Execution]] = {}
     for execution in executions:
         of_task.setdefault(execution.id, []).append(execution)
+    lost = _lost_their_workers(killer)
     return [
         *killer.violations,
         *_twice(killer),
-        *_places(killer, of_task),
+        *_places(killer, of_task, lost),
         *_reasons(killer, executions, of_task),
-        *_files(killer, of_task),
+        *_files(killer, {id: of_task[id] for id in of_task.keys() - lost}),
         *_orphans(killer),
     ]
 
@@ -66,7 +67,7 @@ def _twice(killer: Killer) -> Iterator[str]:
 # Nothing is lost, everything is recorded once, and as what it was
 
 
-def _places(killer: Killer, of_task: dict[int, list[Execution]]) -> Iterator[str]:
+def _places(killer: Killer, of_task: dict[int, list[Execution]], lost: set[int]) -> Iterator[str]:
     stands = Counter()
     for name in ("toprocess", "later", *_STATES):
         for number, line in enumerate(_read(killer.workdir / name).splitlines(keepends=True), 1):
@@ -81,34 +82,36 @@ def _places(killer: Killer, of_task: dict[int, list[Execution]]) -> Iterator[str
             elif id >= len(killer.commands) or command.decode() != killer.commands[id]:
                 yield f"{name}: task {id} has another command: {command!r}"
             else:
-                yield from _recorded_as_it_was(killer, id, name, of_task.get(id, []))
+                yield from _recorded_as_it_was(id, name, of_task.get(id, []), id in lost)
     for id in range(len(killer.commands)):
         if stands[id] != 1:
             yield f"task {id} stands in {stands[id]} places"
 
 
-def _recorded_as_it_was(killer: Killer, id: int, name: str, executions: list[Execution]) -> Iterator[str]:
+def _recorded_as_it_was(id: int, name: str, executions: list[Execution], lost: bool) -> Iterator[str]:
+    if name == "failed" and lost:
+        return
     if not executions:
         yield f"task {id} stands in {name} and was never run"
         return
     last = executions[-1]
     if (name, last.how) in (("finished", "ok"), ("failed", "fail")):
         return
-    if name == "failed" and _lost_its_workers(killer, id):
-        return
     yield f"task {id} stands in {name}, but its last execution {last.how or 'did not end'}: {executions}"
 
 
-def _lost_its_workers(killer: Killer, id: int) -> bool:
-    """Whether a farmer has lost two workers with this task: then it fails, so that it cannot go on for ever.
+def _lost_their_workers(killer: Killer) -> set[int]:
+    """Tasks with which a farmer has lost two workers: they fail, so that they cannot go on for ever.
 
-    The worker may have been killed before the task could say that it had begun.
+    The second one may have been killed before the task could say that it had begun.
     """
+    found = set()
     for program in killer.programs:
-        if re.search(rf"^failed  task {id}  killed .* its worker was killed", program.said, re.MULTILINE):
-            kills = [hit for hit in killer.hits if hit.victim == program.pid and set(hit.pids) - {program.pid}]
-            return len(kills) >= 2
-    return False
+        ids = re.findall(r"^failed  task (\d+)  killed .* its worker was killed", program.said, re.MULTILINE)
+        kills = [hit for hit in killer.hits if hit.victim == program.pid and set(hit.pids) - {program.pid}]
+        if len(kills) >= 2:
+            found.update(map(int, ids))
+    return found
 
 
 # Run again only for a reason
@@ -208,7 +211,6 @@ def _files(killer: Killer, of_task: dict[int, list[Execution]]) -> Iterator[str]
         found = lines.Size(len(content), content.count(b"\n"))
         if sizes is None or sizes[name] != found:
             yield f"sizes says {sizes}, {name} has {found}"
-    of_task = {id: executions for id, executions in of_task.items() if not _lost_its_workers(killer, id)}
     yield from _counts(workdir, of_task)
     yield from _logs(workdir, of_task)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Sequence
 
 from .attacks import Aim, Target, plan
-from .killer import Killer, Violation
+from .killer import Killer, Terms, Violation
 from .oracle import examine, outcomes_unwritten
 from .tasks import read_effects
 
@@ -17,10 +17,16 @@ from .tasks import read_effects
 NEEDED = ("killed: running claim", "killed: exchange", "killed: start-up")
 
 
+def terms_of(seed: str, farmers: int) -> Terms:
+    """What kind of farm a round of a campaign has."""
+    rng = random.Random(f"terms {seed}")
+    return Terms(farmers, brisk=rng.random() < 0.25, soft=rng.random() < 0.2)
+
+
 def one_round(
     folder: Path,
     seed: str,
-    farmers: int,
+    terms: Terms,
     kills: int,
     program: Path | None,
     total: Counter[str],
@@ -29,7 +35,7 @@ def one_round(
 ) -> list[str]:
     """Everything that went wrong in one round; what was hit is added to `total`."""
     rng = random.Random(seed)
-    killer = Killer(folder, rng, farmers, program)
+    killer = Killer(folder, rng, terms, program)
     try:
         killer.run(plan(rng, kills, aims, targets))
         wrong = examine(killer)

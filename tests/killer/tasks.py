@@ -54,8 +54,13 @@ class Execution(NamedTuple):
         return int(self.owner.rsplit(".", 3)[1])
 
 
-def lines(rng: random.Random, count: int) -> list[str]:
-    """Task lines: some take no time, some three seconds; some fail, do not heed signals, or leave something behind."""
+def lines(rng: random.Random, count: int, brisk: bool = False) -> list[str]:
+    """Task lines: some take no time, some three seconds; some fail, do not heed signals, or leave something behind.
+
+    `brisk`: none takes time, so that they are claimed, handed out and settled in large batches.
+    """
+    if brisk:
+        return [f"sh task.sh {kind} 0" for kind in rng.choices(["plain", "failing"], [20, 1], k=count)]
     kinds = rng.choices(["plain", "failing", "stubborn", "leaver"], [12, 3, 2, 3], k=count)
     return [f"sh task.sh {kind} {_length(rng)}" for kind in kinds]
 

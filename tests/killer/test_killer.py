@@ -10,6 +10,7 @@ import pytest
 from mutants import MUTANTS, plant
 
 from .attacks import Aim, Target, plan
+from .killer import Terms
 from .rounds import NEEDED, one_round, table
 
 pytestmark = pytest.mark.components  # half a minute each: too long for every commit
@@ -34,7 +35,7 @@ def test_three_farmers_under_fire_keep_every_promise(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     total: Counter[str] = Counter()
     for number in range(3):  # one round hits everything, nearly always
-        wrong = one_round(tmp_path / str(number), f"{seed}.{number}", 3, KILLS, None, total)
+        wrong = one_round(tmp_path / str(number), f"{seed}.{number}", Terms(), KILLS, None, total)
         assert not wrong, f"seed {seed}, round {number}:\n" + "\n".join(wrong)
         if all(total[name] for name in NEEDED):
             break
@@ -49,7 +50,7 @@ def test_the_killer_catches_a_planted_defect(name: str, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     total: Counter[str] = Counter()
     for number in range(10):
-        if one_round(tmp_path / str(number), f"{seed}.{number}", 3, 8, program, total, *CAUGHT[name]):
+        if one_round(tmp_path / str(number), f"{seed}.{number}", Terms(), 8, program, total, *CAUGHT[name]):
             print(f"caught in round {number} after {total['SIGKILL']} kills, seed {seed}")
             return
     pytest.fail(f"not caught, seed {seed}:\n{table(total)}")
