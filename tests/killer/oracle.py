@@ -147,11 +147,15 @@ def _kills_of_worker(killer: Killer, execution: Execution) -> list[Hit]:
         hit
         for hit in killer.hits
         if hit.attack.signal is signal.SIGKILL
-        and (
-            execution.worker in hit.pids
-            or (hit.victim == execution.farmer and hit.attack.target in (Target.GROUP, Target.EVERYTHING))
-        )
+        and (execution.worker in hit.pids or (hit.victim == execution.farmer and _may_have_hit(hit, execution)))
     ]
+
+
+def _may_have_hit(hit: Hit, execution: Execution) -> bool:
+    """Whether the worker was hit though its pid is not in the log: it was forked that moment, or dead as the task began."""
+    if hit.attack.target in (Target.GROUP, Target.EVERYTHING):
+        return True
+    return execution.worker == 1 and hit.attack.target is Target.WORKER
 
 
 def _worker_killed(killer: Killer, execution: Execution, before: float = float("inf")) -> bool:
@@ -192,9 +196,9 @@ def _files(killer: Killer, of_task: dict[int, list[Execution]]) -> Iterator[str]
     workdir = killer.workdir
     if left := [path.name for path in (workdir / "running").iterdir()]:
         yield f"running/ still holds {left}"
-    known = {"toprocess", "later", "finished", "failed", "attempts", "sizes", "farm.json", "running", "logs", "lock"}
+    known = {"toprocess", "later", "finished", "failed", "attempts", "sizes", "farm.json", "running", "logs"}
     for path in workdir.iterdir():
-        if path.name not in known | {"timeline.json"} and path.suffix != ".new":
+        if path.name not in known | {"timeline.json"} and not path.name.startswith("lock") and path.suffix != ".new":
             yield f"a strange file: {path.name}"
     try:
         events = json.loads((workdir / "timeline.json").read_text())
