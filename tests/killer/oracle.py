@@ -134,12 +134,24 @@ def _has_reason(killer: Killer, first: Execution, second: Execution, starts: lis
         return _worker_killed(killer, first, before=second.start) or bool(_stops(killer, first, second.start))
     if first.how == "fail" and _asked_again(killer, first, second):
         return True
+    at_once = first.end + _AT_ONCE + _stalled(killer, first)
     for hit in _kills_of_worker(killer, first):
-        if first.start - _SLACK <= hit.time <= min(second.start + _SLACK, first.end + _AT_ONCE) and not any(
+        if first.start - _SLACK <= hit.time <= min(second.start + _SLACK, at_once) and not any(
             first.end + _SLACK < start < hit.time - _SLACK for start in starts
         ):
             return True
-    return any(stop.time <= first.end + _AT_ONCE for stop in _stops(killer, first, second.start))
+    return any(stop.time <= at_once for stop in _stops(killer, first, second.start))
+
+
+def _stalled(killer: Killer, execution: Execution) -> float:
+    """For how many seconds its worker was stalled after it had begun: in these it could not write anything down."""
+    return sum(
+        hit.attack.pause + _AT_ONCE
+        for hit in killer.hits
+        if hit.attack.signal is signal.SIGSTOP
+        and (execution.worker in hit.pids or hit.victim == execution.farmer and hit.attack.target is not Target.FARMER)
+        and hit.time >= execution.start - hit.attack.pause - _AT_ONCE
+    )
 
 
 def _kills_of_worker(killer: Killer, execution: Execution) -> list[Hit]:
