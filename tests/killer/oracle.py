@@ -149,7 +149,7 @@ def _stalled(killer: Killer, execution: Execution) -> float:
         hit.attack.pause + _AT_ONCE
         for hit in killer.hits
         if hit.attack.signal is signal.SIGSTOP
-        and (execution.worker in hit.pids or hit.victim == execution.farmer and hit.attack.target is not Target.FARMER)
+        and (execution.worker in hit.pids or (hit.victim == execution.farmer and _may_have_hit(hit, execution)))
         and hit.time >= execution.start - hit.attack.pause - _AT_ONCE
     )
 
