@@ -344,6 +344,21 @@ def test_a_restart_while_the_workers_still_run_does_not_take_their_tasks(farm: F
     assert not (farm.folder / "twice").exists()
 
 
+def test_the_last_farmer_does_not_leave_before_it_has_taken_over_the_dead(farm: Farm) -> None:
+    """The other died so lately that it was alive when we last looked."""
+    first = start_counted(counted_farm(farm, 4), 2)
+    second = farm.start("-n", "2")
+    wait_for(farm, "pid_2", "pid_3")
+    os.killpg(first.pid, signal.SIGKILL)
+    ended(first)
+    go(farm)
+    status, said = ended(second)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(4)
+    assert len(farm.ids("finished")) == 4, said
+    assert not (farm.folder / "twice").exists()
+
+
 def test_a_stopped_farmer_is_not_dead(farm: Farm) -> None:
     farmer = start_counted(counted_farm(farm, 3), 2)
     everybody = [farmer.pid, *children_of(farmer.pid)]
