@@ -393,6 +393,8 @@ class Killer:
             self.requeues.append((program.begun, program.ended))
         if status == 75 and program.words[0] == "-n" and not program.stalled_workers:
             wrong = wrong or self._left_behind(program)
+        if status in (0, 1) and program.words[0] == "-n":
+            wrong = wrong or self._left_to_the_dead(program.ended)
         if wrong:
             names = [number.name for number in program.signals]
             self.violations.append(f"{program.words} (pid {program.pid}): {wrong}; signals {names}; it said:\n{said}")
@@ -426,6 +428,19 @@ class Killer:
             time.sleep(0.3)
             left = {pid: command for pid, command in marked(mark).items() if pid in left}
         return f"stopped, and left running: {left}" if left else ""
+
+    def _left_to_the_dead(self, when: float) -> str:
+        """Who ends well has taken over those that were dead by then, workers and all."""
+        dead = {
+            hit.victim
+            for hit in self.hits
+            if hit.attack.signal is signal.SIGKILL
+            and hit.attack.target in (Target.GROUP, Target.EVERYTHING)
+            and hit.time < when - 3.0
+        }
+        held = [path.parent.name for path in (self.workdir / "running").glob("*/claims") if path.stat().st_size]
+        left = [name for name in held if int(name.rsplit(".", 3)[1]) in dead]
+        return f"ended well, and left tasks to the dead: {left}" if left else ""
 
 
 def _group(program: Program) -> list[int]:

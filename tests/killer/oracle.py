@@ -136,7 +136,7 @@ def _has_reason(killer: Killer, first: Execution, second: Execution, starts: lis
         return True
     at_once = first.end + _AT_ONCE + _stalled(killer, first)
     for hit in _kills_of_worker(killer, first):
-        if first.start - _SLACK <= hit.time <= min(second.start + _SLACK, at_once) and not any(
+        if _earliest(first) <= hit.time <= min(second.start + _SLACK, at_once) and not any(
             first.end + _SLACK < start < hit.time - _SLACK for start in starts
         ):
             return True
@@ -170,8 +170,13 @@ def _may_have_hit(hit: Hit, execution: Execution) -> bool:
     return execution.worker == 1 and hit.attack.target is Target.WORKER
 
 
-def _worker_killed(killer: Killer, execution: Execution, before: float = float("inf")) -> bool:
-    return any(execution.start - _SLACK <= hit.time <= before + _SLACK for hit in _kills_of_worker(killer, execution))
+def _worker_killed(killer: Killer, execution: Execution, before: float) -> bool:
+    return any(_earliest(execution) <= hit.time <= before + _SLACK for hit in _kills_of_worker(killer, execution))
+
+
+def _earliest(execution: Execution) -> float:
+    """When its worker may have been killed at the earliest. Worker 1: it was dead before the task had come up."""
+    return execution.start - (_AT_ONCE if execution.worker == 1 else _SLACK)
 
 
 def _stops(killer: Killer, execution: Execution, before: float) -> list[Hit]:
