@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ A_ROUND = 40
 
 def main() -> int:
     args = parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("killed"))  # not without having cleared away
     seed = args.seed if args.seed is not None else random.randrange(1 << 32)
     print(f"seed {seed}", flush=True)
     base = Path(tempfile.mkdtemp(prefix="killer_", dir=args.keep))
