@@ -110,7 +110,10 @@ class _Soft:
         except self._busy:
             for claim in self._lock.claims:
                 if claim.hostname == process.host() and _is_gone(claim.pid, claim.start):
-                    self._lock.force_break(claim.name)
+                    try:
+                        self._lock.force_break(claim.name)
+                    except FileNotFoundError:
+                        pass  # another one who waits was quicker
             return False
         except self._refused as error:
             raise LockError(
