@@ -61,7 +61,7 @@ def outcomes_unwritten(killer: Killer) -> int:
 def _twice(killer: Killer) -> Iterator[str]:
     twice = killer.folder / "twice"
     if twice.exists():
-        yield f"two attempts at once (ID ATTEMPT - OWNER WORKER PID UPTIME):\n{twice.read_text()}"
+        yield f"two attempts at once (ID ATTEMPT OWNER WORKER PID):\n{twice.read_text()}"
 
 
 # Nothing is lost, everything is recorded once, and as what it was

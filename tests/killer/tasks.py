@@ -19,7 +19,7 @@ say() {
     echo "$me $1 $TASKFARMER_OWNER $PPID $$ $up" >> effects
 }
 exec 9> locks/$TASKFARMER_TASK_ID
-flock -n 9 || say twice >> twice
+flock -n 9 || echo "$me $TASKFARMER_OWNER $PPID $$" >> twice
 say start
 echo "$me"
 case $1 in
