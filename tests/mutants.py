@@ -108,7 +108,10 @@ PROTOCOL = [
         "presence held by the farmer alone",
         "farm/worker.py",
         '        self._presence = Presence(os.path.join(folder, "alive"))\n',
-        "",
+        '        for fd in os.listdir("/proc/self/fd"):\n'
+        '            if os.path.exists(f"/proc/self/fd/{fd}"):\n'
+        '                if os.readlink(f"/proc/self/fd/{fd}") == os.path.join(folder, "alive"):\n'
+        "                    os.close(int(fd))  # inherited from the farmer, and its lock with it\n",
         "A dead farmer's tasks are taken from workers that are still running them.",
     ),
 ]
