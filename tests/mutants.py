@@ -8,6 +8,7 @@ There is one for each call that syncs anything to disk (`LEFT_OUT`); `test_mutan
 
 from __future__ import annotations
 
+import compileall
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,7 @@ def plant(mutant: Mutant, folder: Path) -> Path:
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / PACKAGE.name / mutant.file
     path.write_text(mutated(mutant))
+    compileall.compile_dir(folder, quiet=1)  # once, not at each start
     return folder
 
 
@@ -126,11 +128,11 @@ LEFT_OUT = [
         "Operations reach the disk, and the record that says what the rest of them is does not.",
     ),
     Mutant(
-        "fsync left out: the name of the journal",
+        "fsync left out: the names of the journal and of what is to be swapped in",
         _JOURNAL,
-        "        os.fsync(self._fd)\n        os.fsync(self._folder)\n",
-        "        os.fsync(self._fd)\n",
-        "Operations reach the disk, and the record is a file without a name.",
+        "        os.fsync(self._folder)\n        files.write_all(self._fd, record, 0)\n",
+        "        files.write_all(self._fd, record, 0)\n",
+        "Operations reach the disk, and the record is a file without a name; or there is a record, and what it swaps in is not.",
     ),
     Mutant(
         "fsync left out: the journal's removal when an exchange is taken back",
@@ -212,11 +214,11 @@ LEFT_OUT = [
         "What an owner has claimed stands in a folder without a name.",
     ),
     Mutant(
-        "fsync left out: the state files of a new farm",
+        "fsync left out: the name of the workdir",
         "stores/lists.py",
-        "    files.sync_folder(section.workdir.path)\n",
-        "",
-        "The files of a new farm grow before they have names.",
+        "        files.sync_folder(os.path.dirname(os.path.abspath(section.workdir.path)))\n",
+        "        pass\n",
+        "The whole farm is gone after a power cut.",
     ),
     Mutant(
         "fsync left out: folders",

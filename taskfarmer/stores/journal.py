@@ -15,9 +15,9 @@ It exists only during an exchange and is created with O_EXCL, so that it exclude
     end 5f3759df                                           CRC-32 of everything before this line, hex
 
 All operations are absolute (sizes before and after), so doing them twice is doing them once. Growing comes first,
-shrinking and removing last. Order of writing: the record, fsync it, fsync the folder (that is the commit); each
-operation, fsync its file; the folder if names changed; then the journal is removed. Whoever finds a whole record of a
-dead writer does it; a record that is not whole was never begun.
+shrinking and removing last. Order of writing: fsync the folder, for the names of the journal and of files to be swapped
+in; the record, fsync it (that is the commit); each operation, fsync its file; the folder if names changed; then the
+journal is removed. Whoever finds a whole record of a dead writer does it; a record that is not whole was never begun.
 """
 
 import os
@@ -189,9 +189,10 @@ class Journal:
 
     def _write_record(self) -> None:
         record = self._record()
+        # Names first: when a record is whole on the disk, it has a name, and so has every file that it swaps in.
+        os.fsync(self._folder)
         files.write_all(self._fd, record, 0)
         os.fsync(self._fd)
-        os.fsync(self._folder)
 
     def _take_back(self, error: OSError) -> None:
         """After trouble: as if nothing had happened if that can be had, else the record stays to be done later."""
@@ -226,6 +227,8 @@ class Journal:
                 if author:
                     self._check_still_mine()
                 self._shrinking = True
+            if not author:
+                self._make_folder_of(operation)
             self._do(operation)
             if operation.kind in (Kind.RENAME, Kind.REMOVE):
                 renamed.add(os.path.dirname(operation.name))
@@ -234,6 +237,13 @@ class Journal:
                 files.sync_folder(os.path.join(self._workdir, folder))
             else:
                 os.fsync(self._folder)
+
+    def _make_folder_of(self, operation: Operation) -> None:
+        """An owner that has left since is removed anew: a power cut brought back a journal whose end was not synced."""
+        folder = os.path.dirname(operation.name)
+        if folder:
+            # Made and not looked for: a name that is not there may be a memory.
+            files.make_folder(os.path.join(self._workdir, folder), self._shared)
 
     def _do(self, operation: Operation) -> None:
         kind, name = operation.kind, operation.name

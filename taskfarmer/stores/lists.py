@@ -49,6 +49,11 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm = section.workdir.found_farm()
     for name in STATE_FILES:
         section.journal.file(name)
+    # The names in the workdir are synced before the first record; its own name is synced here, or all might be lost.
+    try:
+        files.sync_folder(os.path.dirname(os.path.abspath(section.workdir.path)))
+    except PermissionError:
+        pass  # a folder that one may write to and not read: nobody can sync its names
     done = bytearray()
     for name in ("finished", "failed"):
         for task in read_tasks(os.path.join(section.workdir.path, name)):

@@ -365,12 +365,13 @@ def crashed_after_writing_its_record(farm: TextFarm) -> None:
         farm.load(*COMMANDS)
         store, claims = claimed(farm, 2)
 
-        def die_at_sync(count: int, name: str, real, args):
-            if name == "fsync":
+        def die_once_written(count: int, name: str, real, args):
+            done = real(*args)
+            if name == "pwrite" and parse(bytes(args[1]))[1] is not None:
                 die_now()
-            return real(*args)
+            return done
 
-        FileCalls(die_at_sync).armed = True
+        FileCalls(die_once_written).armed = True
         store.exchange([ended(claims[0]), ended(claims[1], Outcome.FAILED, 1)], 2)
 
     assert in_child(work) == -9
@@ -461,3 +462,57 @@ def test_recovery_believes_only_whole_lines_of_a_torn_slot_file(folder: Path) ->
             assert [claim.id for claim in claims] == list(range(settled, 8))
             store.exchange(finished(claims), 0)
         assert sorted(farm.standing()) == list(range(8))
+
+
+# A journal that comes back: its removal is not synced
+
+
+def settle_all_and_leave(farm: TextFarm) -> Operate:
+    store, claims = claimed(farm, len(COMMANDS))
+    store.exchange(finished(claims[:2]), 0)
+    return lambda: (store.exchange(finished(claims[2:]), 0), store.leave())
+
+
+def take_over_and_remove(farm: TextFarm) -> Operate:
+    dead(farm, len(COMMANDS), dict.fromkeys(range(len(COMMANDS)), Outcome.FINISHED))
+    return farm.open().recover
+
+
+@pytest.mark.parametrize("prepare", [settle_all_and_leave, take_over_and_remove])
+def test_a_journal_that_a_power_cut_brings_back_after_the_owner_is_gone_changes_nothing(prepare, folder: Path) -> None:
+    farm = TextFarm(folder)
+    farm.load(*COMMANDS)
+
+    def work() -> None:
+        def keep_a_copy(count: int, name: str, real, args):
+            if name == "unlink" and args[0] == str(farm.file("journal")):
+                shutil.copy(args[0], folder / "brought back")
+            return real(*args)
+
+        operate = prepare(farm)
+        FileCalls(keep_a_copy).armed = True
+        operate()
+
+    assert in_child(work) == SURVIVED
+    assert list((farm.path / "running").iterdir()) == []
+    shutil.copy(folder / "brought back", farm.file("journal"))
+    assert farm.open().counts()[State.FINISHED] == len(COMMANDS)
+    assert work_off(farm) == []
+    assert farm.ids("finished") == list(range(len(COMMANDS)))
+
+
+def test_a_farm_can_be_made_in_a_folder_that_cannot_be_read(folder: Path) -> None:
+    """Its name cannot be synced there."""
+    folder.chmod(0o755)
+    TextFarm(folder).load("import what it takes")
+    (folder / "blind").mkdir()
+    farm = TextFarm(folder / "blind")
+
+    def work() -> None:
+        farm.tasklist.parent.chmod(0o333)
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        farm.load(*COMMANDS)
+
+    assert in_child(work) == SURVIVED
+    assert len(farm.ids("later")) == len(COMMANDS)
