@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from acts import Bench, Scene
-from conftest import PROGRAM, Farm
+from conftest import PROGRAM, Farm, wait_until
 
 CALLS = "openat,write,pwrite64,ftruncate,rename,unlink,mkdir,rmdir,fsync,fdatasync"
 _LINE = re.compile(r"(\d+) +(\w+)\((.*)")
@@ -73,6 +74,19 @@ def _file(rest: str, workdir: Path) -> str | None:
     if path != workdir and workdir not in path.parents:
         return None
     return _OWNER.sub("running/OWNER", str(path.relative_to(workdir)))
+
+
+@contextmanager
+def dying_at(pid: int, name: str) -> Iterator[None]:
+    """A running process is killed at its next call of this name, before that is done."""
+    command = ["strace", "-qq", "-p", str(pid), "-o", os.devnull, f"-etrace={name}", f"-einject={name}:signal=KILL"]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as tracer:
+        status = Path(f"/proc/{pid}/status")
+        wait_until(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), what="strace")
+        yield
+        tracer.wait(timeout=60)  # it ends with the process
 
 
 # Scenes

@@ -1,7 +1,7 @@
 """The real program is killed at each system call with which it changes a file; then the same line is started again.
 
 What is killed is its farmer, by strace, before the call is done. Its workers live on, end their tasks, and record that: so
-no task runs a second time for it.
+no task runs a second time for it. A worker is killed at its own calls, too; its farmer goes on.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Iterator
 
 import pytest
 import straced
-from acts import SCENES, Bench, Scene
-from farmhands import nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
+from acts import FINE, SCENES, TASK, WAITS, Bench, Scene
+from conftest import Farm, wait_until
+from farmhands import children_of, ended, nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
 
 pytestmark = pytest.mark.components
 
@@ -40,3 +41,24 @@ def test_death_at_any_system_call_loses_no_task_and_doubles_none(
     assert {act for act, _ in points} == scene.kill
     for act, call in points:
         killed.setdefault(act, []).append(straced.die_and_go_on(bench, call))
+
+
+@pytest.mark.parametrize(("name", "times"), [("write", 2), ("fdatasync", 1), ("openat", 1)])
+def test_a_worker_killed_at_its_own_system_calls_loses_no_task_and_no_outcome(
+    farm: Farm, name: str, times: int
+) -> None:
+    """It records the outcome, syncs that, and opens the log of the next task: from the first on the outcome is safe."""
+    (farm.folder / "task.sh").write_text(TASK)
+    farmer = farm.write(WAITS, FINE).start("-n", "1")
+    # A second is what a long attempt takes: then what its worker writes is synced.
+    wait_until(
+        lambda: any(b"start" in slot.read_bytes() for slot in farm.workdir.glob("running/*/slot_0")), what="a second"
+    )
+    (worker,) = children_of(farmer.pid)
+    with straced.dying_at(worker, name):
+        (farm.folder / "go_0").touch()
+    status, said = ended(farmer)
+    assert (status, f"worker {worker} of slot" in said) == (0, True), said
+    farm.assert_each_task_stands_once(2)
+    assert (farm.folder / "ran_0").read_text() == "begun\nended\n" * times
+    assert (farm.folder / "ran_1").read_text() == "begun\nended\n"

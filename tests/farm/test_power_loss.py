@@ -37,8 +37,6 @@ from mutants import MUTANTS, plant
 from powercut import Disk, Tree, flat, put
 from test_planted_mutants import CAUGHT_BY
 
-pytestmark = pytest.mark.components
-
 DONE = ("finished", "failed")
 RECORDFS = Path(__file__).parents[1] / "components" / "recordfs.py"
 COMPONENTS = Path(os.environ.get("COMPONENTS_DIR", Path.home() / ".cache" / "taskfarmer-components"))
@@ -184,6 +182,7 @@ def survive(cuts: Cuts, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES_ON_DISK, ids=str)
+@pytest.mark.components
 def test_a_power_cut_loses_nothing_that_was_settled(scene: Scene, tmp_path: Path, capsys) -> None:
     survive(Cuts(scene, tmp_path), capsys)
 
@@ -194,6 +193,7 @@ def test_a_power_cut_at_any_moment_loses_nothing_that_was_settled(scene: Scene, 
     survive(Cuts(scene, tmp_path, every=True), capsys)
 
 
+@pytest.mark.components
 def test_what_was_said_not_to_have_happened_has_not_happened_after_a_power_cut_either(tmp_path: Path) -> None:
     nothing_has_happened_after(Cuts(REFUSED_RETRY, tmp_path))
 
@@ -234,6 +234,7 @@ CAUGHT_IN = {
 
 
 @pytest.mark.parametrize("name", CAUGHT_IN)
+@pytest.mark.components
 def test_a_planted_mutant_does_not_survive_a_power_cut(name: str, tmp_path: Path) -> None:
     scene, what = CAUGHT_IN[name]
     planted = plant(MUTANTS[name], tmp_path / "planted")
@@ -247,5 +248,6 @@ def test_a_planted_mutant_does_not_survive_a_power_cut(name: str, tmp_path: Path
     print(f"{name}: {str(caught.value).splitlines()[0]}")
 
 
+@pytest.mark.components
 def test_no_planted_mutant_is_forgotten() -> None:
     assert sorted([*CAUGHT_IN, *CAUGHT_BY]) == sorted(MUTANTS)
