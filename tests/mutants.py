@@ -55,6 +55,7 @@ def mutated(mutant: Mutant) -> str:
 
 
 _JOURNAL, _SECTION, _TEXTFILES = "stores/journal.py", "stores/section.py", "stores/textfiles.py"
+_OWNERS = "stores/owners.py"
 
 PROTOCOL = [
     Mutant(
@@ -201,14 +202,14 @@ LEFT_OUT = [
     ),
     Mutant(
         "fsync left out: an owner's files",
-        _TEXTFILES,
+        _OWNERS,
         "        files.sync_folder(folder)\n        files.sync_folder(os.path.dirname(folder))\n",
         "        files.sync_folder(os.path.dirname(folder))\n",
         "What an owner has claimed stands in a file without a name.",
     ),
     Mutant(
         "fsync left out: an owner's folder",
-        _TEXTFILES,
+        _OWNERS,
         "        files.sync_folder(os.path.dirname(folder))\n",
         "",
         "What an owner has claimed stands in a folder without a name.",
