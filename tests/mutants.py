@@ -73,6 +73,13 @@ PROTOCOL = [
         "A power cut in the middle leaves half of an exchange, and a journal that is not whole.",
     ),
     Mutant(
+        "names synced after the record",
+        _JOURNAL,
+        "        os.fsync(self._folder)\n        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n",
+        "        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n        os.fsync(self._folder)\n",
+        "A whole record swaps in a file without a name: that passes for done, and a list is loaded twice.",
+    ),
+    Mutant(
         "journal removed before it is done",
         _JOURNAL,
         "            self._perform(author=True)\n            os.unlink(self._path)\n",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
+import pytest
 from acts import Bench, Scene
 from conftest import PROGRAM, Farm, wait_until
 
@@ -33,7 +34,8 @@ class Call(NamedTuple):
 
 def run(farm: Farm, words: tuple[str, ...], *inject: str, env: dict[str, str] | None = None) -> tuple[int, list[Call]]:
     """Run the program under strace to the end of all its processes; its status and every call that changed the workdir."""
-    assert shutil.which("strace"), "strace is wanted: tests/components/install.sh strace"
+    if not shutil.which("strace"):
+        pytest.skip("there is no strace here: tests/components/install.sh strace")
     trace = farm.folder.parent / f"{farm.folder.name}.strace"
     options = [f"-e{option}" for option in (f"trace={CALLS}", "signal=none", *inject)]
     done = subprocess.run(
