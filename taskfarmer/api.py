@@ -3,7 +3,7 @@
 import os
 from contextlib import closing
 from itertools import islice
-from typing import Any, Callable, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import DiskError, Fenced, Interrupted, UsageError
 from taskfarmer.farm.notices import Notice, Summary, Trouble
@@ -18,6 +18,9 @@ from taskfarmer.stores.workdir import Workdir, check_rights
 from taskfarmer.system import files, leftovers, process, resources
 from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
+
+if TYPE_CHECKING:
+    from taskfarmer.farm.doctor import Doctor, DoctorOptions
 
 DEFAULT_SLOTS = 8
 
@@ -231,6 +234,25 @@ def commands(tasklist: str, options: RunOptions) -> Iterator[tuple[Task, tuple[s
     for id, command in enumerate(handler):
         task = Task(id, command)
         yield task, runner.launch(task, Slot(0)).argv
+
+
+def doctor(folder: str, options: "DoctorOptions", on_wait: Callable[[str, int], None]) -> "Doctor":
+    """Find out what the filesystem of a folder is worth to a farm; alone, or with the like of us on other hosts.
+
+    `on_wait` hears, once, where we wait for how many others. Nothing is left behind in the folder.
+    """
+    from taskfarmer.farm.doctor import examine
+
+    with Stop() as stop:
+
+        def check() -> None:
+            if request := stop.request:
+                raise Interrupted(f"stopped ({request.reason}); nothing was left behind")
+
+        try:
+            return examine(folder, options, check, on_wait)
+        except OSError as error:
+            raise UsageError(f"{folder}: cannot be asked: {error.strerror}") from error
 
 
 def default_workdir(tasklist: str) -> str:

@@ -45,3 +45,7 @@ class Interrupted(FarmError):
 
 class WorkdirGone(DiskError):
     """Somebody removed the workdir under us."""
+
+
+class MeetingError(FarmError):
+    """Processes that were to find something out together did not come, did not answer, or one has left."""

@@ -24,7 +24,7 @@ from taskfarmer.system.lock import KINDS
 from taskfarmer.system.presence import BEAT
 
 PROGRAM = "pytaskfarmer.py"
-VERBS = ("run", "status", "retry")
+VERBS = ("run", "status", "retry", "doctor")
 PROGRESS = ("auto", "bar", "lines", "none")
 
 _YES_OR_NO = {"0": 0, "1": 1, "2": 2, "true": 1, "false": 0, "yes": 1, "no": 0}
@@ -38,7 +38,8 @@ the same time share the work. Progress and logs are kept in TASKLIST_workdir.
 
 other commands (each with --help):
   %(prog)s status TASKLIST          how far it is
-  %(prog)s retry TASKLIST [ID ...]  put failed tasks back to be run again"""
+  %(prog)s retry TASKLIST [ID ...]  put failed tasks back to be run again
+  %(prog)s doctor DIR               ask whether the filesystem of DIR is safe for a farm"""
 _RETRY_ABOUT = """\
 Put failed tasks, all or those named, back to be run again. With --run, run them now: all flags
 of `run` may be given then."""
@@ -47,6 +48,14 @@ times: 90, 90s, 15m, 1h30m, 01:30:00. sizes: 4096, 64k, 10M.
 exit status: 0 everything finished; 1 all done, some failed; 2 cannot start, nothing touched;
 75 stopped, or work is left: start the same line again."""
 _STATUS_ABOUT = "Say how a farm stands: what waits, runs, is finished and has failed."
+_DOCTOR_ABOUT = """\
+Find out whether the filesystem of DIR is safe for a farm, by trying: do locks exclude, is a
+name created once, is what was written seen. Nothing is left behind in DIR.
+
+Alone it asks for farmers on this host. For several hosts, start it on each of them at once:
+  srun -N2 %(prog)s DIR        in a Slurm job
+  %(prog)s DIR --token WORD    by hand, with the same new WORD on two hosts"""
+_DOCTOR_END = "exit status: 0 safe; 1 safe with --lock soft; 2 unsafe, or it could not be found out."
 _STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no farm there; 75 work is left."
 
 
@@ -110,6 +119,25 @@ def parse_retry(words: Sequence[str]) -> argparse.Namespace:
         parser.error(f"{'/'.join(given.option_strings)} goes with --run")
     if args.json and args.run:
         parser.error("--json and --run do not go together")
+    return args
+
+
+def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
+    """The flags of `doctor`."""
+    parser = _Parser(
+        f"{PROGRAM} doctor", "%(prog)s [flags] DIR", _DOCTOR_ABOUT, _DOCTOR_END,
+        formatter_class=_formatter, allow_abbrev=False, add_help=False,
+    )  # fmt: skip
+    parser.add_argument("folder", metavar="DIR", help="a folder that you can write to")
+    add = parser.add_argument
+    add("--token", metavar="WORD", help="meet those who are given the same WORD on other hosts")
+    add("--hosts", metavar="N", type=functools.partial(_at_least, 2), help="how many hosts are to meet (default 2)")
+    add("--wait", metavar="TIME", type=_time, default=300.0, help="how long to wait for them (default 5m)")
+    add("--json", action="store_true", help="for programs")
+    _add_general(add)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        parser.error(_unknown(rest, parser, f"one DIR is wanted, found {args.folder!r} and"))
     return args
 
 

@@ -41,6 +41,10 @@ def _verb(words: list[str]) -> int:
         from taskfarmer.cli import retry
 
         return retry.main(words)
+    if verb == "doctor":
+        from taskfarmer.cli import doctor
+
+        return doctor.main(words)
     from taskfarmer.cli import run
 
     return run.main(words)

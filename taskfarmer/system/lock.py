@@ -18,12 +18,11 @@ import time
 from typing import Callable
 
 from taskfarmer.errors import LockError
-from taskfarmer.system import process
+from taskfarmer.system import mounts, process
 
 KINDS = ("flock", "soft")
 ANNOUNCE_AFTER = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
-_LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "ramfs", "f2fs", "jfs"))
 
 
 class FarmLock:
@@ -165,21 +164,12 @@ def _scratch_is_safe(workdir: str, scratch: str) -> bool:
 
 def is_local(path: str) -> bool:
     """Whether only this host can see what is stored there."""
-    return filesystem_of(path) in _LOCAL
+    return filesystem_of(path) in mounts.LOCAL
 
 
 def filesystem_of(path: str) -> str:
-    """The type of the filesystem that holds `path`, as proc(5) `/proc/self/mountinfo` names it; "" if unknown."""
-    path = os.path.realpath(path)
-    best, kind = "", ""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            before, _, after = line.partition(" - ")
-            point = before.split()[4].replace("\\040", " ")
-            inside = path == point or path.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):
-                best, kind = point, after.split()[0]
-    return kind
+    """The type of the filesystem that holds `path`; "" if unknown."""
+    return mounts.mount_of(path).kind
 
 
 def _digest(text: str) -> str:
