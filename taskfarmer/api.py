@@ -251,8 +251,10 @@ def doctor(folder: str, options: "DoctorOptions", on_wait: Callable[[str, int], 
 
         try:
             return examine(folder, options, check, on_wait)
+        except DiskError as error:
+            raise UsageError(f"{folder}: nothing can be found out: {error}") from error
         except OSError as error:
-            raise UsageError(f"{folder}: cannot be asked: {error.strerror}") from error
+            raise UsageError(f"{folder}: nothing can be found out: {error.strerror}") from error
 
 
 def default_workdir(tasklist: str) -> str:

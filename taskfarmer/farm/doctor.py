@@ -7,6 +7,7 @@ Everything happens in one folder, `DIR/.pytaskfarmer-doctor-TOKEN`, which is rem
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any, Callable, Mapping, NamedTuple
 
 from taskfarmer.errors import MeetingError, UsageError
@@ -18,6 +19,8 @@ from taskfarmer.system.meeting import Meeting
 from taskfarmer.system.mounts import mount_of
 
 Check = Callable[[], None]
+
+_QUIETLY = 5.0  # the others may need a moment longer than we did
 
 
 class DoctorOptions(NamedTuple):
@@ -63,19 +66,22 @@ def examine(folder: str, options: DoctorOptions, check: Check, on_wait: Callable
         mine = _by_itself(meeting, check)
         meeting.say("local", *_as_words(mine))
         if not meeting.leads:
-            return _follow(meeting, options.wait, check, on_wait)
+            return _follow(meeting, options.wait, on_wait)
         locals_ = [mine, *_others(meeting, options.wait, on_wait)]
         _check_hosts([local.host for local in locals_])
-        found = _lead(meeting, folder, locals_, check)
+        found = _lead(meeting, folder, locals_)
         diagnosis = judge(found)
         meeting.say("verdict", diagnosis.verdict.value, *map(list, diagnosis[1:]))
         return Doctor(diagnosis, found, mine.host.name)
 
 
 def _check_folder(folder: str) -> None:
-    if not os.path.isdir(folder):
-        what = "found a file" if os.path.lexists(folder) else "there is none"
-        raise UsageError(f"{folder}: a folder is wanted, {what}")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except OSError as error:
+        raise UsageError(f"{folder}: a folder is wanted: {error.strerror}") from error
+    if not is_folder:
+        raise UsageError(f"{folder}: a folder is wanted, found a file")
     if not os.access(folder, os.W_OK | os.X_OK):
         read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
         raise UsageError(
@@ -111,26 +117,30 @@ def _from_words(host: list[str], trials: list[list[str]], exchange: float | None
 
 def _others(meeting: Meeting, wait: float, on_wait: Callable[[str, int], None]) -> list[_Local]:
     """What the others found out, as they come."""
-    missing = [seat for seat in meeting.others if not meeting.spoke(seat, 2.0)]
+    missing = [seat for seat in meeting.others if not meeting.spoke(seat, min(_QUIETLY, wait / 2))]
     if missing:
         on_wait(probe.this_host().name, len(missing))
-    found = []
+    found: list[_Local] = []
     for seat in meeting.others:
-        meeting.call(seat, f"host {seat + 1} of {meeting.seats} (is DIR the same folder there, and the token?)")
-        found.append(_from_words(*meeting.hear(seat, "local", wait)))
+        if not meeting.spoke(seat, wait):
+            raise MeetingError(
+                f"{len(found) + 1} of {meeting.seats} hosts came within {wait:g} s. "
+                "Is DIR the same folder on the others, and the token the same?"
+            )
+        found.append(_from_words(*meeting.hear(seat, "local")))
         meeting.call(seat, found[-1].host.name)
     meeting.say("gathered", *[local.host.name for local in found])
     return found
 
 
-def _lead(meeting: Meeting, folder: str, locals_: list[_Local], check: Check) -> Findings:
+def _lead(meeting: Meeting, folder: str, locals_: list[_Local]) -> Findings:
     one_host = worst([local.group for local in locals_])
     between = delays = None
     clocks: tuple[Clock, ...] = ()
     if meeting.seats > 1:
         flock = one_host.flock
         between = probe.together(meeting, None if flock.answer is Answer.YES else flock)
-        delays = probe.delays(meeting, check)
+        delays = probe.delays(meeting)
         clocks = tuple(clock._replace(host=local.host.name) for clock, local in zip(probe.clocks(meeting), locals_[1:]))
     exchanges = [local.exchange for local in locals_]
     lock = os.path.dirname(choose_place(folder, None, os.environ.get("SCRATCH")))
@@ -148,14 +158,14 @@ def worst(groups: list[Group]) -> Group:
     )
 
 
-def _follow(meeting: Meeting, wait: float, check: Check, on_wait: Callable[[str, int], None]) -> Doctor:
-    if not meeting.spoke(0, 2.0):
+def _follow(meeting: Meeting, wait: float, on_wait: Callable[[str, int], None]) -> Doctor:
+    if not meeting.spoke(0, min(_QUIETLY, wait / 2)):
         on_wait(probe.this_host().name, 1)
     leader = _from_words(*meeting.hear(0, "local", wait)).host.name
     meeting.call(0, leader)
     meeting.hear(0, "gathered", wait)
     probe.together(meeting)
-    probe.delays(meeting, check)
+    probe.delays(meeting)
     probe.clocks(meeting)
     verdict, reasons, advice = meeting.hear(0, "verdict")
     return Doctor(Diagnosis(Verdict(verdict), tuple(reasons), tuple(advice)), None, leader)

@@ -28,6 +28,7 @@ from taskfarmer.system import files
 SILENCE = 180.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.05
 _CLEARING = 60.0
+_PARTING = 2.0
 
 
 class Meeting:
@@ -39,7 +40,7 @@ class Meeting:
     def __init__(self, folder: str, seats: int, check: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
         self.seats = seats
-        self._check = check
+        self.check = check
         self._names = [f"seat {seat}" for seat in range(seats)]
         self._read = [0] * seats
         self._known: set[int] = set()
@@ -95,10 +96,18 @@ class Meeting:
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE, *files.DISK_TROUBLE):
                 raise
-        patience = time.monotonic() + (0.0 if self.leads else 5.0)
-        while time.monotonic() < patience and self._stands():
+        patience = time.monotonic() + _PARTING
+        while time.monotonic() < patience and (self._are_others_here() if self.leads else self._stands()):
             time.sleep(_LONGEST_PAUSE)
         clear(self.folder)
+
+    def _are_others_here(self) -> bool:
+        """Whether anybody is left who may want to read why we leave."""
+        try:
+            said = [self._said(seat) for seat in self.others]
+        except (MeetingError, OSError):
+            return False
+        return any(text and not text.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(b"left") for text in said)
 
     def _stands(self) -> bool:
         try:
@@ -125,7 +134,7 @@ class Meeting:
         deadline = time.monotonic() + patience
         pause = _FIRST_PAUSE
         while (line := self._next_line(seat)) is None:
-            self._check()
+            self.check()
             if time.monotonic() > deadline:
                 raise MeetingError(f"{self._names[seat]} was not heard of for {patience:g} s")
             time.sleep(pause)
@@ -141,7 +150,7 @@ class Meeting:
         """Whether somebody says anything within so many seconds."""
         deadline = time.monotonic() + within
         while not self._said(seat):
-            self._check()
+            self.check()
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LONGEST_PAUSE)
@@ -200,6 +209,9 @@ def _clear(folder: str) -> None:
         os.close(os.open(os.path.join(folder, f"clear_{os.getpid()}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
     except FileNotFoundError:
         return
+    except OSError as error:
+        if error.errno not in files.DISK_TROUBLE:  # a full disk takes no new name, but it lets go of old ones
+            raise
     with os.scandir(folder) as entries:
         found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for path, is_folder in found:

@@ -30,6 +30,7 @@ Check = Callable[[], None]
 LONGEST_DELAY = 65.0  # a name may be remembered for a minute (nfs(5), acdirmax)
 _HANGS_AFTER = 20.0
 _FREED_WITHIN = 10.0
+_CONTENT_WITHIN = 10.0
 _RACE = 0.25
 _NAMES = 24
 _RENAMES = 40
@@ -248,6 +249,7 @@ def _replace(path: str, number: int) -> None:
 def _read_replaced(path: str, meeting: Meeting) -> str:
     patience = time.monotonic() + _FREED_WITHIN
     while True:
+        meeting.check()
         try:
             content = files.read_file(path)
         except OSError as error:
@@ -289,7 +291,7 @@ def _content_of(meeting: Meeting, way: str) -> str:
             worst = None if worst is None or None in delays else max(worst, *delays)
         else:
             meeting.hear(0, "wrote")
-            meeting.say("read", _seconds_until(partial(_is_seen, path, text), 10.0))
+            meeting.say("read", _seconds_until(partial(_is_seen, path, text), _CONTENT_WITHIN, meeting.check))
     if worst == 0.0:
         return ""
     file = "an overwritten file" if way == "overwritten" else f"a file that became {way}"
@@ -317,7 +319,7 @@ def _overwrite(path: str, text: bytes) -> None:
         os.close(fd)
 
 
-def _seconds_until(is_seen: Callable[[], bool], patience: float, check: Check = lambda: None) -> float | None:
+def _seconds_until(is_seen: Callable[[], bool], patience: float, check: Check) -> float | None:
     """0.0 if it is seen at the first look."""
     began = time.monotonic()
     if is_seen():
@@ -339,7 +341,7 @@ def _flock(meeting: Meeting) -> Trial:
         meeting.hear(0, "shared")
         meeting.say("tried", _try_flock(path, fcntl.LOCK_EX))
         meeting.hear(0, "free")
-        free = _seconds_until(lambda: _try_flock(path, fcntl.LOCK_EX) == "got", _FREED_WITHIN)
+        free = _seconds_until(lambda: _try_flock(path, fcntl.LOCK_EX) == "got", _FREED_WITHIN, meeting.check)
         meeting.say("tried", "busy" if free is not None else "never free")
         return NOT_ASKED
     fd = files.open_or_create(path)
@@ -421,7 +423,7 @@ def _add_one(path: str) -> None:
 # Between hosts
 
 
-def delays(meeting: Meeting, check: Check) -> Delays | None:
+def delays(meeting: Meeting) -> Delays | None:
     """How long it takes until another host's `stat` tells of a new name, a new size and a removal."""
     new, grown, gone = (meeting.path(name) for name in ("new", "grown", "gone"))
     if meeting.leads:
@@ -440,7 +442,7 @@ def delays(meeting: Meeting, check: Check) -> Delays | None:
         _size(path)  # from here on this host remembers
     meeting.say("looked")
     meeting.hear(0, "changed")
-    meeting.say("seen", _watch([(new, 2), (grown, 4), (gone, None)], check))
+    meeting.say("seen", _watch([(new, 2), (grown, 4), (gone, None)], meeting.check))
     return None
 
 

@@ -47,6 +47,17 @@ class Scene:
             stderr=subprocess.STDOUT,
         )
 
+    def start_on(self, host: str, *words: str) -> subprocess.Popen[str]:
+        """The same on a host of that name (uts_namespaces(7))."""
+        return subprocess.Popen(
+            ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *PROGRAM, *words],
+            cwd=self.path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
     def show_end(self, process: subprocess.Popen[str], *words: str) -> None:
         """Wait for what was started, and write down what it said."""
         said, _ = process.communicate(timeout=60)
@@ -77,6 +88,13 @@ def normal(line: str, here: Path) -> str:
     line = re.sub(r"\d+\.\d+ (s|tasks/s|tasks/min)\b", r"N \1", line)
     line = re.sub(r"in \d+:\d\d:\d\d \(", "in H:MM:SS (", line)
     line = re.sub(r"busy \d+%", "busy N%", line)
+    line = re.sub(r"\d+\.\d ms$", "N ms", line)
+    line = re.sub(r": \w+ from \S+, asked by", ": FILESYSTEM, asked by", line)
+    line = re.sub(r"(two processes of |farmers on |^)" + host + r"(?=$|:)", r"\1HOST", line)
+    line = re.sub(r"see this filesystem \(\w+\)", "see this filesystem (TYPE)", line)
+    line = re.sub(r"(a new name|a new size|a removal) (after \S+ s|at once)", r"\1 SOON", line)
+    line = re.sub(r"[-+]N s, give or take N s", "N s, give or take N s", line)
+    line = re.sub(r"(room for +)\d.*", r"\1ROOM", line)
     return re.sub(r"(slots? \(default\)|slots?); (?:this job may|\d+ cores? ).*", r"\1; CORES", line)
 
 

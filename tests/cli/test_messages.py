@@ -296,10 +296,38 @@ def wrong_words(scene: Scene) -> None:
     assert left_behind(scene.path) == before
 
 
+def doctor(scene: Scene) -> None:
+    (scene.path / "data").mkdir()
+    scene.type("doctor", "data")
+    assert left_behind(scene.path) == {"data": "(a folder)"}
+    scene.type("doctor", "data", "--token", "WORD", "--wait", "1s")
+    scene.say("on two hosts at once")
+    second = scene.start_on("n2", "doctor", "data", "--token", "WORD")
+    wait_for(scene.path / "data" / ".pytaskfarmer-doctor-WORD" / "said_0")
+    first = scene.start_on("n1", "doctor", "data", "--token", "WORD")
+    scene.show_end(first, "doctor", "data", "--token", "WORD")
+    scene.show_end(second, "doctor", "data", "--token", "WORD")
+    assert left_behind(scene.path) == {"data": "(a folder)"}
+
+
+def doctor_with_wrong_words(scene: Scene) -> None:
+    (scene.path / "file").touch()
+    scene.type("doctor")
+    scene.type("doctor", "nosuch")
+    scene.type("doctor", "file")
+    scene.type("doctor", ".", "..")
+    scene.type("doctor", "/proc")
+    scene.type("doctor", ".", "--token", "two words")
+    scene.type("doctor", ".", "--hosts", "3")
+    scene.type("doctor", ".", "--token", "WORD", "--hosts", "1")
+    scene.type("doctor", ".", "--token", "WORD", "--wait", "soon")
+    assert left_behind(scene.path) == {"file": ""}
+
+
 SCENES = [
     first_run, one_task, failures, many_failures, no_logs, again, retries, nothing_to_do,
     nothing_to_do_but_some_failed, failed_before, stopped, stopped_twice, stopped_by_the_batch_system, timeout,
-    changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
+    doctor, doctor_with_wrong_words, changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
     a_second_farmer, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, version, wrong_words,
 ]  # fmt: skip
 
