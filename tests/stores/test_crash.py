@@ -475,7 +475,8 @@ def settle_all_and_leave(farm: TextFarm) -> Operate:
 
 def take_over_and_remove(farm: TextFarm) -> Operate:
     dead(farm, len(COMMANDS), dict.fromkeys(range(len(COMMANDS)), Outcome.FINISHED))
-    return farm.open().recover
+    store, _ = claimed(farm, 0)
+    return lambda: (store.recover(), store.leave())
 
 
 @pytest.mark.parametrize("prepare", [settle_all_and_leave, take_over_and_remove])
