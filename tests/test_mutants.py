@@ -13,6 +13,8 @@ from mutants import LEFT_OUT, MUTANTS, PACKAGE, PROTOCOL, Mutant, Stale, mutated
 
 pytestmark = pytest.mark.quick
 
+#: The doctor's trials: no task stands in their files, and no power cut is survived.
+TRIALS = PACKAGE / "system" / "probe.py"
 SYNCS = ("fsync", "fdatasync", "sync_folder", "sync", "syncfs", "O_SYNC", "O_DSYNC")
 
 
@@ -41,7 +43,12 @@ def site(mutant: Mutant) -> tuple[str, tuple[int, int]]:
 
 
 def test_every_sync_in_the_source_has_a_mutant_that_leaves_it_out() -> None:
-    there = {(str(path.relative_to(PACKAGE)), at) for path in PACKAGE.rglob("*.py") for at in syncs(path.read_text())}
+    there = {
+        (str(path.relative_to(PACKAGE)), at)
+        for path in PACKAGE.rglob("*.py")
+        if path != TRIALS
+        for at in syncs(path.read_text())
+    }
     left_out = [site(mutant) for mutant in LEFT_OUT]
     assert sorted(left_out) == sorted(there)
 
