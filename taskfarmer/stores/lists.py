@@ -151,6 +151,12 @@ def with_tasks_of_no_list(farm: dict[str, Any], next_id: int) -> dict[str, Any]:
     return {**farm, "next_id": next_id, "of_no_list": ranges}
 
 
+def with_list_to_match(farm: dict[str, Any], lost: int) -> dict[str, Any]:
+    """`farm.json` after the ids of `lost` tasks were given up: whoever loads the list next matches all its lines."""
+    unknown = {"list": {**farm["list"], "size": -1, "mtime_ns": -1, "sha256": ""}} if "list" in farm else {}
+    return {**farm, **unknown, "dropped": farm.get("dropped", 0) + lost}
+
+
 def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int, int]:
     """Match an edited list with the tasks there are, each line as often as it occurs.
 
@@ -159,10 +165,13 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
     workdir = section.workdir
     wanted = Counter(tasklist)
     lines = sum(wanted.values())
-    of_no_list = section.farm.get("of_no_list", [])
+    ranges = section.farm.get("of_no_list", [])
+
+    def of_no_list(task: Task) -> bool:
+        return any(first <= task.id < end for first, end in ranges)
 
     def stays(task: Task) -> bool:
-        return any(first <= task.id < end for first, end in of_no_list) or take(task.command)
+        return of_no_list(task) or take(task.command)
 
     def take(command: str) -> bool:
         if wanted[command] > 0:
@@ -170,12 +179,12 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
             return True
         return False
 
-    kept_done = sum(take(command) for command in _settled_commands(workdir))
+    done = Counter(take(task.command) for task in _begun_tasks(workdir) if not of_no_list(task))
     waiting = [list(read_tasks(os.path.join(workdir.path, name))) for name in ("toprocess", "later")]
     stay = [{task.id for task in tasks if stays(task)} for tasks in waiting]
     kept = sum(map(len, stay))
     dropped = sum(map(len, waiting)) - kept
-    if (dropped and not kept) or (next_id and not kept and not kept_done):
+    if (dropped and not kept) or (done[False] and not kept and not done[True]):
         raise UsageError(
             f"{workdir.path} belongs to another list: none of its {'unfinished ' if dropped else ''}tasks is in "
             f"{tasklist.path}. "
@@ -194,13 +203,12 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
     return len(new), dropped, lines
 
 
-def _settled_commands(workdir: Workdir) -> Iterator[str]:
+def _begun_tasks(workdir: Workdir) -> Iterator[Task]:
     for name in ("finished", "failed"):
-        for task in read_tasks(os.path.join(workdir.path, name)):
-            yield task.command
+        yield from read_tasks(os.path.join(workdir.path, name))
     for _, held in workdir.owners.all_claims():
         for one in held:
-            yield decode(one.command)
+            yield Task(one.id, decode(one.command))
 
 
 def _digest(path: str, size: int | None = None) -> str:

@@ -2,7 +2,9 @@
 
 Where a task stands twice, the first of these wins: finished, running, toprocess, later, failed. (So the ancestor's idiom
 `cat failed >> toprocess; rm failed` works, and so does forgetting its second half.) A task that stands nowhere comes
-back from the list. Costs O(N), and only when the sizes are not what the last exchange left.
+back from the list: under its id if that is still the index of its line, else as a new line of a list that is matched
+again; by the next one who has the list, if this one (`status`, `retry`) has not. Costs O(N), and only when the sizes are
+not what the last exchange left.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 from taskfarmer.errors import StateError
 from taskfarmer.stores.lines import Held, Size, broken_line, parse_task
-from taskfarmer.stores.lists import with_tasks_of_no_list
+from taskfarmer.stores.lists import with_list_to_match, with_tasks_of_no_list
 from taskfarmer.stores.section import Section
 
 _FARTHEST = 1_000_000  # a new id further off than this is a slip of the hand
@@ -39,13 +41,23 @@ def repair(section: Section, commands: Callable[[], Iterable[str]] | None, held:
         return "tasks that stood twice after an edit by hand stand once again"
     section.measure("attempts")
     found = []
-    line_ids = section.farm.get("list", {}).get("line_ids", 0)
-    if commands is not None and seen.count(0, 0, line_ids):
+    farm = {**section.farm, "lost": 0}
+    lost = seen.count(0, 0, farm["next_id"]) - farm.get("dropped", 0)
+    if lost > 0 and commands is None:
+        farm["lost"] = lost
+    elif lost > 0 and commands is not None:
+        line_ids = farm.get("list", {}).get("line_ids", 0)
         back = section.extend("later", _lost_lines(islice(commands(), line_ids), seen))
-        found.append(f"{back} tasks stood in no file after an edit by hand and are back")
-    if len(seen) > section.farm["next_id"]:
-        section.set_farm(with_tasks_of_no_list(section.farm, len(seen)))
+        if back:
+            found.append(f"{back} tasks stood in no file after an edit by hand and are back")
+        if lost > back:
+            farm = with_list_to_match(farm, lost - back)
+            found.append(f"{lost - back} tasks stood in no file after an edit by hand: the list is read again for them")
+    if len(seen) > farm["next_id"]:
         found.append(f"tasks with new ids, up to {len(seen) - 1}, were added by hand")
+        farm = with_tasks_of_no_list(farm, len(seen))
+    if farm != {"lost": 0, **section.farm}:
+        section.set_farm(farm)
     return "; ".join(found)
 
 

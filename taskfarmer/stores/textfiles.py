@@ -305,14 +305,19 @@ class TextStore:
         while True:
             with self.workdir.section(farm_age) as section:
                 to_touch = names(section) if callable(names) else names
-                if self.workdir.farm is None or not section.was_edited(to_touch):
+                if self.workdir.farm is None or not (section.was_edited(to_touch) or self._can_bring_back(section)):
                     yield section
                     return
+                self.workdir.read_farm_again()  # what others have just loaded must not pass for an edit
                 message = repair(
                     section, self._commands, [h for _, held in self.workdir.owners.all_claims() for h in held]
                 )
             if message:
                 self._tell(message)
+
+    def _can_bring_back(self, section: Section) -> bool:
+        """Whether somebody who had no list found that tasks stand in no file, and we have it."""
+        return self._commands is not None and bool(section.farm.get("lost"))
 
     # Other owners
 

@@ -82,6 +82,47 @@ def test_removed_state_files_come_back_from_the_list(farm: TextFarm) -> None:
     assert sorted(start_again(farm)) == list(range(8))
 
 
+def test_a_removed_toprocess_comes_back_though_somebody_looked_in_between(farm: TextFarm) -> None:
+    """`status` has no list to bring them back from; the next farmer has."""
+    farm.file("toprocess").unlink()
+    assert farm.open().counts()[State.TOPROCESS] == 0
+    assert farm.open().requeue([2]) == 1
+    assert sorted(start_again(farm)) == [2, 4, 5, 6, 7]
+
+
+def test_a_toprocess_removed_after_the_list_was_edited_comes_back(farm: TextFarm) -> None:
+    """Its ids are no longer indices of lines, so the lines come back with new ones."""
+    farm.load("new line", *(f"echo {number}" for number in range(8)))
+    farm.file("toprocess").unlink()
+    added = farm.reload()
+    assert (added.new, added.left, added.total) == (4, 5, 9)
+    assert sorted(command for _, command in farm.tasks("later")) == [*(f"echo {id}" for id in range(4, 8)), "new line"]
+    assert farm.reload().new == 0
+
+
+def test_an_added_task_that_a_person_removed_is_gone(farm: TextFarm) -> None:
+    """It stands in no list: what a person removes there is removed, and looked for once."""
+    farm.open().add(["added"])
+    farm.file("later").unlink()
+    assert farm.reload().left == 4
+    assert sorted(start_again(farm)) == [4, 5, 6, 7]
+
+
+def test_a_farmer_that_notices_an_edit_sees_what_others_have_loaded_just_before(farm: TextFarm) -> None:
+    """It may remember `farm.json` for seconds; by that, the lines of a grown list would have been added by hand."""
+    with farm.farmer() as store:
+        claims = store.exchange([], 1).claims
+        farm.load(*(f"echo {number}" for number in range(12)))
+        append(farm.file("toprocess"), farm.file("failed").read_bytes())
+        claims += store.exchange([], 20).claims
+        claims += store.exchange([], 20).claims
+        assert sorted(claim.id for claim in claims) == [*range(2, 12)]
+        store.exchange(finished(claims), 0)
+    assert farm.reload().new == 0
+    assert farm.load(*(f"echo {number}" for number in range(13))).total == 13
+    assert [id for id, command in farm.tasks("later") if command == "echo 12"] == [12]
+
+
 def test_a_moved_line_stays_where_it_was_moved(farm: TextFarm) -> None:
     lines = farm.file("toprocess").read_bytes().splitlines(keepends=True)
     farm.file("toprocess").write_bytes(b"".join([*lines[1:], lines[0]]))
