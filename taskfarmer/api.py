@@ -137,9 +137,7 @@ def _run(
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise
-        raise DiskError(
-            f"{error.filename or workdir_path}: {error.strerror}. Nothing is lost; start the same line again"
-        ) from error
+        raise DiskError(f"{error.filename or workdir_path}: {error.strerror}") from error
     finally:
         store.close()
 

@@ -7,7 +7,7 @@ import sys
 from typing import Sequence
 
 from taskfarmer.cli import flags
-from taskfarmer.errors import FarmError
+from taskfarmer.errors import DiskError, FarmError
 
 EXIT_FINISHED, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_AGAIN = 0, 1, 2, os.EX_TEMPFAIL
 
@@ -19,6 +19,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         status = _verb(words)
         sys.stdout.flush()
+    except DiskError as error:
+        _stop_talking_if_closed()
+        again = "Nothing is lost: start the same line again when the disk can be written"
+        print(f"{flags.PROGRAM}: {error}. {again}", file=sys.stderr)
+        status = error.exit_status
     except FarmError as error:
         _stop_talking_if_closed()
         print(f"{flags.PROGRAM}: {error}", file=sys.stderr)
@@ -26,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _stop_talking_if_closed()
         status = EXIT_FINISHED
+    except OSError as error:
+        if not _is_about_standard_output(error):
+            raise
+        _silence_standard_output()
+        print(f"{flags.PROGRAM}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        status = EXIT_AGAIN
     except KeyboardInterrupt:
         status = 128 + 2
     sys.exit(status)
@@ -64,5 +75,16 @@ def _stop_talking_if_closed() -> None:
     """After `| head` has closed the pipe: keep Python from complaining about it at exit."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        _silence_standard_output()
+
+
+def _silence_standard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_about_standard_output(error: OSError) -> bool:
+    """Whether a disk refused what we print: every other file's error names its file."""
+    from taskfarmer.system import files
+
+    return error.filename is None and error.errno in files.DISK_TROUBLE

@@ -26,7 +26,8 @@ from taskfarmer.system.vigil import SAMPLES
 
 _LOOK_FOR_THE_DEAD = 4.0
 _TICK = 0.5
-_DISK_PATIENCE = 5.0
+#: How long a disk that refuses is tried again before the farmer leaves, and how often.
+_DISK_PATIENCE, _DISK_PAUSE = 10.0, 0.5
 _MOST_STILLBORN = 20
 #: After the grace of a stop: killing takes up to 2 s, writing down and reporting the rest.
 _PATIENCE_WITH_WORKERS = 3.0
@@ -49,6 +50,15 @@ class Policy(NamedTuple):
     expect: float | None = None
     sick_node_stop: bool = True
     dead_after: float = 30.0
+
+
+class DiskTrouble:
+    """A disk that refuses: since when, when to try again, and what was said of it."""
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.try_at = 0.0
+        self.told: set[str] = set()
 
 
 class Farmer:
@@ -101,7 +111,7 @@ class Farmer:
         self._kill_workers_at = self._leave_at = float("inf")
         self._gave_up: str | None = None
         self._fenced: Fenced | None = None
-        self._disk_trouble_since: float | None = None
+        self._store_trouble, self._worker_trouble = DiskTrouble(), DiskTrouble()
 
     def run(self) -> Summary:
         """Work until nothing is left, or until told to stop; nothing of ours is claimed afterwards.
@@ -216,6 +226,8 @@ class Farmer:
         self._release_delayed(now)
         if self._is_done_with or not self._pace.may_exchange(now) or not self._has_business(now):
             return
+        if now < self._store_trouble.try_at:
+            return
         self._pace.exchanged()
         self._polled_at = now
         self._visit_store(self._exchange)
@@ -230,13 +242,15 @@ class Farmer:
             self._backlog.clear()
             self._crew.halt(self._policy.grace)
         except DiskError as error:
-            self._suffer_disk(str(error))
+            self._suffer_disk(str(error), self._store_trouble)
 
     def _has_business(self, now: float) -> bool:
         if self._stopping is not None:
             if not self._stopping.drain and self._crew.busy_claims():
                 return False  # all at once, in the order of the list; what has ended is safe in the slots' files
             return bool(self._done or self._backlog)
+        if self._store_trouble.since is not None:
+            return True
         if self._health.is_suspect:
             return bool(self._done) and now - self._polled_at >= 1.0
         idle = len(self._crew.idle_slots()) + self._unhired
@@ -253,7 +267,7 @@ class Farmer:
         return self._slots - self._crew.hired
 
     def _want(self) -> int:
-        if self._stopping is not None or self._disk_trouble_since is not None or self._health.is_suspect:
+        if self._stopping is not None or self._health.is_suspect:
             return 0
         idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._unhired)
         want = self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
@@ -261,7 +275,9 @@ class Farmer:
         return want if most is None else min(want, most)
 
     def _exchange(self) -> None:
-        want = self._want()
+        # What has ended first, on its own: what refuses may be the file from which tasks are claimed.
+        only_settle = self._store_trouble.since is not None and bool(self._done)
+        want = 0 if only_settle else self._want()
         unstarted = list(self._backlog) if self._stopping is not None else []
         result = self._store.exchange(self._done, want, unstarted)
         if unstarted:
@@ -269,7 +285,8 @@ class Farmer:
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
         self._done = []
-        self._disk_trouble_since = None
+        if not only_settle:
+            self._store_trouble.since = None
         self._crew.all_is_settled()
         self._backlog.extend(result.claims)
         self._left = result.left
@@ -278,19 +295,24 @@ class Farmer:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
 
-    def _suffer_disk(self, message: str) -> None:
-        """No new claims; what cannot be written is tried again for a while; then we leave it to a restart."""
+    def _suffer_disk(self, message: str, trouble: DiskTrouble) -> None:
+        """Nothing more is started; what cannot be written is tried again for a while; then we leave it to a restart."""
         now = time.monotonic()
-        if self._disk_trouble_since is None:
-            self._disk_trouble_since = now
-            self._tell(Trouble(f"{message}. Trying again"))
+        trouble.try_at = now + _DISK_PAUSE
+        if trouble.since is None:
+            trouble.since = now
+            if message not in trouble.told:
+                trouble.told.add(message)
+                self._tell(Trouble(f"{message}. Nothing more is started; trying again"))
+        elif now - trouble.since > _DISK_PATIENCE:
             self._stop.ask(StopRequest(f"the disk refuses to be written: {message}", drain=True))
-        elif now - self._disk_trouble_since > _DISK_PATIENCE and not self._crew.busy_claims():
-            self._give_up(message)
+            if trouble is self._store_trouble and not self._crew.busy_claims():
+                self._give_up(f"{message}. Tried for {_DISK_PATIENCE:g} s; nothing is lost")
 
     def _give_up(self, message: str) -> None:
         self._gave_up = message
-        self._left = (self._left or 0) + len(self._backlog)  # still ours; whoever recovers us puts them back
+        left = self._left_before if self._left is None else self._left
+        self._left = left + len(self._backlog)  # still ours; whoever recovers us puts them back
         self._backlog.clear()
         self._tell(Trouble(message))
         self._stop.ask(StopRequest(message))
@@ -318,6 +340,8 @@ class Farmer:
 
     def _feed(self) -> None:
         if self._stopping is not None or self._is_done_with or self._health.is_suspect:
+            return
+        if self._store_trouble.since is not None or time.monotonic() < self._worker_trouble.try_at:
             return
         if self._contact is not None and self._contact.is_silent():
             return  # cut off: others may already take over what we hold
@@ -354,7 +378,9 @@ class Farmer:
         for attempt in event.report.attempts:
             self._note(attempt)
         if event.report.trouble:
-            self._stop.ask(StopRequest(f"the disk refuses to be written: {event.report.trouble}", drain=True))
+            self._suffer_disk(event.report.trouble, self._worker_trouble)
+        elif event.report.attempts:
+            self._worker_trouble.since = None
 
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
@@ -427,7 +453,7 @@ class Farmer:
         now = time.monotonic()
         seconds = min(_TICK, self._stop.seconds_left())
         if self._has_business(now) and not self._is_done_with:
-            seconds = min(seconds, self._pace.seconds_until_allowed(now))
+            seconds = min(seconds, max(self._pace.seconds_until_allowed(now), self._store_trouble.try_at - now))
         if self._delayed:
             seconds = min(seconds, max(0.0, min(at for at, _ in self._delayed) - now))
         return seconds

@@ -49,6 +49,10 @@ class TaskLog:
             os.unlink(path)  # from before the farm was shared
             return files.open_or_create(path, True, _APPEND)
 
+    def is_there(self, id: int) -> bool:
+        """Whether something has the name of a task's log."""
+        return os.path.lexists(self._path(id))
+
     def write(self, text: str) -> None:
         """Say something of ours in the task's log."""
         os.write(self._fd, text.encode("utf-8", "surrogateescape"))

@@ -20,7 +20,7 @@ from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
-from taskfarmer.system import process
+from taskfarmer.system import files, process
 from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 
@@ -110,9 +110,15 @@ class Worker:
         try:
             self._output = self._log.open(claim.id)
         except OSError as error:
-            # The task has not begun and is given back.
-            self._trouble = f"logs/log_{claim.id}: {error.strerror}"
-            self._todo.appendleft(claim)
+            why = f"logs/log_{claim.id}: {error.strerror}"
+            if error.errno in files.DISK_TROUBLE or not self._log.is_there(claim.id):
+                # The task has not begun and is given back.
+                self._trouble = why
+                self._todo.appendleft(claim)
+            else:
+                # This one file is not ours, or no file: every farmer would stop here again.
+                self._record(attempt := self._attempt(claim, Outcome.NOT_STARTED, 0, begun, note=why))
+                self._done.append(attempt)
             return
         set_task(self._env, claim)
         try:
@@ -240,7 +246,7 @@ class Worker:
 
     def _shorten_record(self) -> None:
         if os.fstat(self._record_fd).st_size > _SLOT_FILE_LIMIT:
-            os.ftruncate(self._record_fd, 0)
+            os.ftruncate(self._record_fd, len(slotfile.FIRST))
 
     # Talking
 
@@ -249,6 +255,7 @@ class Worker:
         self._todo.clear()
         report = Report(self._done, returned, idle, self._trouble)
         self._done = []
+        self._trouble = ""  # with the next order it is tried again
         self._report_at = _FAR
         try:
             self._line.send(report)

@@ -99,7 +99,8 @@ class Journal:
                     return False
                 continue
             try:
-                files.write_all(self._fd, self._title(), 0)
+                with files.named(self._path):
+                    files.write_all(self._fd, self._title(), 0)
             except OSError:
                 os.unlink(self._path)
                 raise
@@ -189,14 +190,15 @@ class Journal:
 
     def _write_record(self) -> None:
         record = self._record()
-        # Names first: when a record is whole on the disk, it has a name, and so has every file that it swaps in.
-        os.fsync(self._folder)
-        files.write_all(self._fd, record, 0)
-        os.fsync(self._fd)
+        with files.named(self._path):
+            # Names first: when a record is whole on the disk, it has a name, and so has every file that it swaps in.
+            os.fsync(self._folder)
+            files.write_all(self._fd, record, 0)
+            os.fsync(self._fd)
 
     def _take_back(self, error: OSError) -> None:
         """After trouble: as if nothing had happened if that can be had, else the record stays to be done later."""
-        why = f"{self._workdir}: {error.strerror or error}"
+        why = f"{error.filename or self._workdir}: {error.strerror or error}"
         try:
             if self._shrinking:
                 raise error
@@ -227,9 +229,10 @@ class Journal:
                 if author:
                     self._check_still_mine()
                 self._shrinking = True
-            if not author:
-                self._make_folder_of(operation)
-            self._do(operation)
+            with files.named(os.path.join(self._workdir, operation.name)):
+                if not author:
+                    self._make_folder_of(operation)
+                self._do(operation)
             if operation.kind in (Kind.RENAME, Kind.REMOVE):
                 renamed.add(os.path.dirname(operation.name))
         for folder in renamed:
@@ -325,7 +328,7 @@ class Journal:
             try:
                 self._perform(author=False)
             except OSError as error:
-                raise DiskError(f"{self._workdir}: {error.strerror or error}") from error
+                raise DiskError(f"{error.filename or self._workdir}: {error.strerror or error}") from error
             finally:
                 self._operations = []
         try:

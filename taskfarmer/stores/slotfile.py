@@ -7,6 +7,9 @@ Every line begins and ends with a newline, so a torn one cannot spoil the next. 
 lines are matched by TOKEN against `claims`; one of an unknown token is of a claim that was settled long ago. An attempt
 that takes less than a second leaves no `start` line.
 
+The file begins with a newline of its own, written when there is room: so it has a block, and what ends while the disk
+is full still finds a place in it.
+
 SESSION is the task's first process, TICKS when that was started (clock ticks since boot, as in the name of an owner).
 START is seconds since the epoch, WALL and CPU seconds, MEMORY KiB; CRC is the CRC-32 (zlib) of what stands
 before it, in hex.
@@ -17,6 +20,8 @@ from zlib import crc32
 
 from taskfarmer.model import OUTCOMES, Attempt, Outcome
 from taskfarmer.system.leftovers import Leader
+
+FIRST = b"\n"
 
 
 class End(NamedTuple):

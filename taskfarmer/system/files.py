@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import contextmanager
+from typing import Iterator
 
 BLOCK = 1 << 20
 DISK_TROUBLE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.EREMOTEIO)
 )
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Let an error of a descriptor say which file it is about."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
 
 
 def open_or_create(path: str, shared: bool = False, extra: int = 0) -> int:

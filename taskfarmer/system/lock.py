@@ -11,14 +11,15 @@ filesystems without working locks. This is the only module that knows filelock.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
 import time
 from typing import Callable
 
-from taskfarmer.errors import LockError
-from taskfarmer.system import mounts, process
+from taskfarmer.errors import DiskError, LockError
+from taskfarmer.system import files, mounts, process
 
 KINDS = ("flock", "soft")
 ANNOUNCE_AFTER = 10.0
@@ -70,7 +71,10 @@ class _Flock:
             if shared and os.fstat(self._fd).st_uid == os.geteuid():
                 os.fchmod(self._fd, 0o664)
         except OSError as error:
-            raise LockError(f"{path}: the lock file cannot be opened: {error.strerror}") from error
+            sentence = f"{path}: the lock file cannot be opened: {error.strerror}"
+            if error.errno in files.DISK_TROUBLE and error.errno != errno.EROFS:
+                raise DiskError(sentence) from error
+            raise LockError(sentence) from error
         self._path = path
 
     def try_take(self) -> bool:
