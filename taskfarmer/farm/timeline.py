@@ -96,7 +96,8 @@ class Timeline:
     def _append(self, fd: int) -> None:
         size = files.size_of(fd)
         tail = os.pread(fd, _LOOK_BACK, max(0, size - _LOOK_BACK))
-        keep = size - len(tail) + _end_of_last_event(tail)
+        end = _end_of_last_event(tail)
+        keep = size - len(tail) + end if end else 0
         text = ",\n".join(self._events).encode("ascii") + _END
         if keep > 0:
             files.write_all(fd, b",\n" + text, keep)
@@ -111,6 +112,9 @@ def _end_of_last_event(tail: bytes) -> int:
     """Where the last whole event of a file's tail ends; 0 if there is none."""
     if tail.endswith(b"}" + _END):
         return len(tail) - len(_END)
+    whole = tail.rstrip()
+    if whole.endswith((b"}]", b"}\n]")):
+        return len(whole[:-1].rstrip())  # the ancestor's, or one that a person has tidied up
     import json
 
     # A writer died. Look back for a line that is a whole event.

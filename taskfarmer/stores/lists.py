@@ -15,7 +15,17 @@ from typing import Any, Iterator
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Task
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, owner_file, read_tasks, task_line
+from taskfarmer.stores.lines import (
+    STATE_FILES,
+    broken_line,
+    decode,
+    encode,
+    number_lines,
+    owner_file,
+    parse_task,
+    read_tasks,
+    task_line,
+)
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
@@ -56,15 +66,19 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
         pass  # a folder that one may write to and not read: nobody can sync its names
     done = bytearray()
     for name in ("finished", "failed"):
-        for task in read_tasks(os.path.join(section.workdir.path, name)):
-            done.extend(bytes(max(0, task.id + 1 - len(done))))
-            done[task.id] = 1
-    total = 0
+        _cut_torn_line(section, name)
+        for id in _ids_in(section, name):
+            done.extend(bytes(max(0, id + 1 - len(done))))
+            done[id] = 1
+    waited = set(_ids_in(section, "toprocess"))
+    was_there = bool(done or waited)
+    total = lost = 0
 
     def to_do() -> Iterator[bytes]:
-        nonlocal total
+        nonlocal total, lost
         for total, line in enumerate(number_lines(tasklist, 0), 1):
             if total > len(done) or not done[total - 1]:
+                lost += total - 1 not in waited
                 yield line
 
     new = section.extend("later", to_do())
@@ -73,9 +87,32 @@ def _found(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:
     farm["list"] = _loaded(seen, _digest(tasklist.path, seen["size"]), lines=total, line_ids=total)
     section.set_farm(farm)
     added = section.added(new)
+    if was_there:
+        back = f": {lost} tasks that stood in none of its files are back" if lost else ""
+        section.note = f"{section.workdir.path} was left by PyTaskFarmer 0.1.0 and is taken over{back}"
     if done:
         section.forget_sizes()  # the ancestor may have recorded a task twice: the next section looks
     return added
+
+
+def _cut_torn_line(section: Section, name: str) -> None:
+    """A last line of which not even the id is whole says nothing: its task runs again."""
+    last = section.last_lines(name, 1)
+    size = section.sizes[name]
+    if last and parse_task(last[0]) is None and not section.ends_a_line(name):
+        section.cut(name, size.bytes - len(last[0]), size.lines - 1)
+
+
+def _ids_in(section: Section, name: str) -> Iterator[int]:
+    """The ids in one of the ancestor's files, without a last line that is torn; in `toprocess`, of lines that are whole."""
+    path = os.path.join(section.workdir.path, name)
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            task = parse_task(line.rstrip(b"\n"))
+            if task is not None:
+                yield task[0]
+            elif name != "toprocess" and number <= section.sizes[name].lines:
+                raise broken_line(path, number, line)
 
 
 def _add_first_list(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Added:

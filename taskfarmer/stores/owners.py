@@ -129,13 +129,23 @@ class Owners:
         os.makedirs(folder, 0o700 if shared else 0o777, exist_ok=True)
         mine = Presence(self._alive(self._me), create=True, shared=shared, window=self._dead_after)
         mine.beat()
-        for name in [*(f"slot_{number}" for number in range(slots)), "claims"]:
-            os.close(files.open_or_create(os.path.join(folder, name), shared))
+        for number in range(slots):
+            self._make_file(os.path.join(folder, f"slot_{number}"), shared, slotfile.FIRST)
+        self._make_file(os.path.join(folder, "claims"), shared)
         if shared:
             os.chmod(folder, 0o2775)
         files.sync_folder(folder)
         files.sync_folder(os.path.dirname(folder))
         return mine
+
+    @staticmethod
+    def _make_file(path: str, shared: bool, content: bytes = b"") -> None:
+        fd = files.open_or_create(path, shared)
+        try:
+            with files.named(path):
+                files.write_all(fd, content, 0)
+        finally:
+            os.close(fd)
 
     def meet(self, is_called_away: Callable[[], bool]) -> None:
         """Make sure, before anything is claimed, that locks exclude between us and the owners of other hosts.

@@ -29,6 +29,7 @@ class Section:
         self._sizes: dict[str, Size] | None = None
         self._sizes_text: bytes = b""
         self.is_done = False
+        self.note = ""  # what a person should hear of it, once it is over
         self._sizes_unknown = False
 
     @property
@@ -72,6 +73,12 @@ class Section:
         fd = self.journal.file(name)
         return files.last_lines(fd, files.size_of(fd), count)
 
+    def ends_a_line(self, name: str) -> bool:
+        """Whether a state file ends with a newline, or is empty."""
+        fd = self.journal.file(name)
+        size = files.size_of(fd)
+        return size == 0 or os.pread(fd, 1, size - 1) == b"\n"
+
     @property
     def left(self) -> int:
         """How many tasks wait."""
@@ -113,7 +120,8 @@ class Section:
         """These lines become the state file: written aside and synced now, swapped in with the exchange."""
         path = os.path.join(self.workdir.path, name + ".new")
         count = 0
-        with os.fdopen(files.open_or_create(path, self.workdir.shared, os.O_TRUNC), "wb", files.BLOCK) as out:
+        aside = files.open_or_create(path, self.workdir.shared, os.O_TRUNC)
+        with files.named(path), os.fdopen(aside, "wb", files.BLOCK) as out:
             for line in lines:
                 out.write(line)
                 count += 1
@@ -143,8 +151,9 @@ class Section:
         path = os.path.join(self.workdir.path, "farm.json.new")
         fd = files.open_or_create(path, self.workdir.shared, os.O_TRUNC)
         try:
-            files.write_all(fd, format_farm(farm), 0)
-            os.fsync(fd)
+            with files.named(path):
+                files.write_all(fd, format_farm(farm), 0)
+                os.fsync(fd)
         finally:
             os.close(fd)
         self.journal.rename("farm.json.new", "farm.json")

@@ -406,7 +406,10 @@ class TextStore:
         """Make the farm's tasks those of a list: a new farm, or one that may have seen the list before."""
         self._commands = lambda: tasklist
         with self._section(STATE_FILES) as section:
-            return lists.load(section, tasklist, handler, replace)
+            added = lists.load(section, tasklist, handler, replace)
+        if section.note:
+            self._tell(section.note)
+        return added
 
     def add(self, commands: Iterable[str]) -> Added:
         """Append tasks behind the rest, streamed: memory does not depend on their number."""

@@ -83,7 +83,7 @@ class Workdir:
                 raise WorkdirGone(f"{self.path}: the workdir was removed") from error
             if error.errno not in files.DISK_TROUBLE:
                 raise
-            raise DiskError(f"{self.path}: {error.strerror}") from error
+            raise DiskError(f"{error.filename or self.path}: {error.strerror}") from error
 
     def _enter(self, farm_age: float) -> None:
         waited_since, pause, told = time.monotonic(), _LOOK_AGAIN, False
@@ -131,6 +131,8 @@ class Workdir:
         except IsADirectoryError as error:
             raise StateError(f"{path}: a file was expected, found a folder. Use another --workdir") from error
         except OSError as error:
+            if error.errno in files.DISK_TROUBLE and (self.farm or error.errno != errno.EROFS):
+                raise DiskError(f"{path}: {error.strerror}") from error
             raise UsageError(f"{path}: {error.strerror}. Use a --workdir you can write to") from error
         try:
             self._farm_read = time.monotonic()
@@ -226,4 +228,7 @@ def _make_workdir(path: str, shared: bool) -> None:
         files.make_folder(os.path.join(path, "running"), shared)
         files.make_folder(os.path.join(path, "logs"), shared)
     except OSError as error:
-        raise UsageError(f"{path}: the workdir cannot be made here: {error.strerror}. Use --workdir DIR") from error
+        sentence = f"{path}: the workdir cannot be made here: {error.strerror}"
+        if error.errno in files.DISK_TROUBLE and error.errno != errno.EROFS:
+            raise DiskError(sentence) from error
+        raise UsageError(f"{sentence}. Use --workdir DIR") from error
