@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from textfarm import TextFarm, ended
 
 from taskfarmer.errors import FarmError, Fenced, UsageError
-from taskfarmer.model import Attempt, Claim, Outcome, State
+from taskfarmer.model import Attempt, Claim, Outcome, Owner, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.journal import parse
 from taskfarmer.stores.lines import parse_claims
@@ -490,7 +490,8 @@ class StoreMachine(RuleBasedStateMachine):
         living = [owner for owner in self.owners if not owner.is_fenced]
         owner = living[who % len(living)]
         store = self.farm.open(self.model.retries)
-        (name,) = (one for one in store.workdir.owners() if str(one) == owner.name)
+        name = Owner.parse(owner.name)
+        assert name
         found = store._take_over(name, 0)
         store.close()
         assert (found.settled, found.requeued) == self.model.take_over(owner.name)
