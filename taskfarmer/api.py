@@ -245,7 +245,7 @@ def doctor(folder: str, options: "DoctorOptions", on_wait: Callable[[str, int], 
 
         def check() -> None:
             if request := stop.request:
-                raise Interrupted(f"stopped ({request.reason}); nothing was left behind")
+                raise Interrupted(f"stopped ({request.reason})")
 
         try:
             return examine(folder, options, check, on_wait)

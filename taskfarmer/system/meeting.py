@@ -141,6 +141,7 @@ class Meeting:
             pause = min(_LONGEST_PAUSE, pause * 1.2)
         found, _, values = line.partition(" ")
         if found == "left":
+            self.check()  # if we are to stop as well, that is what to say
             raise MeetingError(f"{self._names[seat]} has left: {json.loads(values)[0]}")
         if found != word:
             raise MeetingError(f"{self._names[seat]} said {found!r}, not {word!r}: is it the same version there?")

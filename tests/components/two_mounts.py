@@ -150,6 +150,10 @@ def moosefs(folder: Path) -> Iterator[Mounts]:
         _call(*inside, "ip", "address", "add", f"{address}/32", "dev", "lo")
         stack.enter_context(_running([*inside, "mfsmaster", "-f", "-c", str(folder / "master.cfg"), "start"]))
         stack.enter_context(_running([*inside, "mfschunkserver", "-f", "-c", str(folder / "chunks.cfg"), "start"]))
+        door = ["bash", "-c", f"exec 3<>/dev/tcp/{address}/{port + 2}"]
+        wait_until(
+            lambda: subprocess.run([*inside, *door], capture_output=True).returncode == 0, 60, "MooseFS's master"
+        )
         client = ["mfsmount", "-f", "-H", address, "-P", str(port + 2), "-o", "mfssubfolder=/"]
         mounts = stack.enter_context(_twice(folder, lambda mount: [*inside, *client[:2], str(mount), *client[2:]]))
         wait_until(lambda: _takes_files(mounts[0]), 60, "MooseFS, ready to be written")

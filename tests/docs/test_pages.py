@@ -164,4 +164,9 @@ EXPLAINED = [
     "not failed; nothing was put back",
     "belongs to another list",
     "No closing quotation",
+    "a folder is wanted",
+    "nothing can be found out",
+    "letters, digits, dots and dashes are wanted",
+    "--hosts goes with --token",
+    "hosts came within",
 ]
