@@ -85,7 +85,7 @@ def test_attributes_that_are_remembered_are_measured(tmp_path: Path) -> None:
 
 @needs("sshfs")
 def test_sshfs_is_unsafe(tmp_path: Path) -> None:
-    found = examine(two_mounts.sshfs(tmp_path))
+    found = examine(two_mounts.sshfs(tmp_path, "dcache_timeout=3"))
     assert found["verdict"] == "unsafe"
     assert answers(found, "one_host")["flock"] == "yes"
     assert answers(found)["flock"] == "no"

@@ -32,7 +32,8 @@ def missing(name: str) -> str | None:
     """Why there is no such filesystem here; None if there is."""
     lacking = [program for program in _PROGRAMS[name] if not shutil.which(program) and not os.path.exists(program)]
     if lacking or not os.path.exists("/dev/fuse"):
-        return f"{name}: {', '.join(lacking) or '/dev/fuse'} is missing: sh tests/components/install.sh {name}"
+        component = "fuse" if name == "flakyfs" else name
+        return f"{', '.join(lacking) or '/dev/fuse'} is missing: sh tests/components/install.sh {component}"
     return None
 
 
