@@ -68,15 +68,15 @@ PROTOCOL = [
     Mutant(
         "done before the journal is synced",
         _JOURNAL,
-        "        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n",
-        "        files.write_all(self._fd, record, 0)\n        self._perform(author=True)\n        os.fsync(self._fd)\n",
+        "            files.write_all(self._fd, record, 0)\n            os.fsync(self._fd)\n",
+        "            files.write_all(self._fd, record, 0)\n            self._perform(author=True)\n            os.fsync(self._fd)\n",
         "A power cut in the middle leaves half of an exchange, and a journal that is not whole.",
     ),
     Mutant(
         "names synced after the record",
         _JOURNAL,
-        "        os.fsync(self._folder)\n        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n",
-        "        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n        os.fsync(self._folder)\n",
+        "            os.fsync(self._folder)\n            files.write_all(self._fd, record, 0)\n            os.fsync(self._fd)\n",
+        "            files.write_all(self._fd, record, 0)\n            os.fsync(self._fd)\n            os.fsync(self._folder)\n",
         "A whole record swaps in a file without a name: that passes for done, and a list is loaded twice.",
     ),
     Mutant(
@@ -131,15 +131,15 @@ LEFT_OUT = [
     Mutant(
         "fsync left out: the record",
         _JOURNAL,
-        "        files.write_all(self._fd, record, 0)\n        os.fsync(self._fd)\n",
-        "        files.write_all(self._fd, record, 0)\n",
+        "            files.write_all(self._fd, record, 0)\n            os.fsync(self._fd)\n",
+        "            files.write_all(self._fd, record, 0)\n",
         "Operations reach the disk, and the record that says what the rest of them is does not.",
     ),
     Mutant(
         "fsync left out: the names of the journal and of what is to be swapped in",
         _JOURNAL,
-        "        os.fsync(self._folder)\n        files.write_all(self._fd, record, 0)\n",
-        "        files.write_all(self._fd, record, 0)\n",
+        "            os.fsync(self._folder)\n            files.write_all(self._fd, record, 0)\n",
+        "            files.write_all(self._fd, record, 0)\n",
         "Operations reach the disk, and the record is a file without a name; or there is a record, and what it swaps in is not.",
     ),
     Mutant(
@@ -196,8 +196,8 @@ LEFT_OUT = [
     Mutant(
         "fsync left out: farm.json.new",
         _SECTION,
-        "            files.write_all(fd, format_farm(farm), 0)\n            os.fsync(fd)\n",
-        "            files.write_all(fd, format_farm(farm), 0)\n",
+        "                files.write_all(fd, format_farm(farm), 0)\n                os.fsync(fd)\n",
+        "                files.write_all(fd, format_farm(farm), 0)\n",
         "farm.json is empty after a power cut: the farm is new again.",
     ),
     Mutant(

@@ -21,6 +21,7 @@ from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, State
 from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Added, Recovered, TaskSource
+from taskfarmer.system import files
 from taskfarmer.system.presence import Presence
 from taskfarmer.system.vigil import SAMPLES
 
@@ -243,6 +244,10 @@ class Farmer:
             self._crew.halt(self._policy.grace)
         except DiskError as error:
             self._suffer_disk(str(error), self._store_trouble)
+        except OSError as error:
+            if error.errno not in files.DISK_TROUBLE:
+                raise
+            self._suffer_disk(f"{error.filename or 'the workdir'}: {error.strerror}", self._store_trouble)
 
     def _has_business(self, now: float) -> bool:
         if self._stopping is not None:
