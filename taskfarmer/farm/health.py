@@ -59,7 +59,8 @@ class Health:
     @property
     def most_to_start(self) -> int | None:
         """How many more tasks may be taken before others are asked; None while too few have failed to think of it."""
-        if not self._is_compared or self.failing < _FEW:
+        few = _FEW if self.well else 1  # where nothing went well yet, the first failure makes careful
+        if not self._is_compared or self.failing < few:
             return None
         return max(0, self._limit - self.failing)
 

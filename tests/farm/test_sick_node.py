@@ -83,12 +83,16 @@ def test_a_farmer_without_others_is_never_held_up() -> None:
 def test_what_may_be_eaten_is_little_once_suspicion_rises() -> None:
     """A node that fails fast must not have claimed the whole list by the time others are asked."""
     health, _ = health_beside(Elsewhere(n2=Sign(7, 100, 0)))
-    fail(health, 4)
-    assert health.most_to_start is None, "a few failures are no reason to slow down"
-    fail(health, 8)
-    assert health.most_to_start == 8
-    fail(health, 20)
+    assert health.most_to_start is None
+    fail(health, 1)
+    assert health.most_to_start == 19, "nothing has gone well here yet"
+    fail(health, 25)
     assert health.most_to_start == 0
+    fail(health, 1, Outcome.FINISHED)
+    fail(health, 4)
+    assert health.most_to_start is None, "a few failures among many tasks are no reason to slow down"
+    fail(health, 8)
+    assert health.most_to_start == 38
 
 
 def test_what_another_host_said_before_does_not_count() -> None:
