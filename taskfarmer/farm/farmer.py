@@ -426,6 +426,8 @@ class Farmer:
         elif attempt.outcome is not Outcome.INTERRUPTED:
             self._tell(Ended(attempt, again))
             self._heed_max_failures()
+        elif attempt.note:
+            self._tell(Trouble(f"task {attempt.claim.id} was ended after {attempt.wall:.0f} s: {attempt.note}"))
         if again and self._policy.retry_delay:
             self._delayed.append((time.monotonic() + self._policy.retry_delay, attempt))
         else:

@@ -10,6 +10,7 @@ On a disk of this host alone nobody can be cut off, and no leash is needed.
 from __future__ import annotations
 
 import struct
+import time
 from mmap import mmap
 from threading import Event, Thread
 from typing import Callable
@@ -19,6 +20,7 @@ from taskfarmer.system.presence import BEAT, Presence
 from taskfarmer.system.vigil import clock
 
 _PATIENCE_AT_THE_END = 1.0
+_AGAIN = 0.5
 
 
 class Contact:
@@ -46,23 +48,34 @@ class Contact:
 
 
 class Leash:
-    """A worker's look at its farmer's contact."""
+    """A worker's look at its farmer's contact: a thread, since the worker itself may hang in a write to the same disk.
 
-    look_every = BEAT
+    `end_task` is called when nothing of ours may run any more, again and again until there is contact.
+    """
 
-    def __init__(self, contact: Contact, farmer: int) -> None:
+    def __init__(self, contact: Contact, farmer: int, end_task: Callable[[], None]) -> None:
         self._contact = contact
         self._farmer = farmer
+        self._end_task = end_task
         self._looked_at = self._since = clock()
+        #: Whether it was torn since somebody last set this to False.
+        self.was_torn = False
 
-    def take_up(self) -> None:
-        """A task begins: from now on somebody looks."""
-        self._looked_at = clock()
+    def start(self) -> None:
+        """Watch until the worker ends."""
+        Thread(target=self._watch, name="leash", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(BEAT if not self.was_torn else _AGAIN)
+            if self.is_torn():
+                self.was_torn = True
+                self._end_task()
 
     def is_torn(self) -> bool:
-        """Whether what runs must be ended. Ask every `look_every` seconds: time in which nobody could look does not count."""
+        """Whether what runs must be ended. Time in which nobody could look does not count."""
         now = clock()
-        if now - self._looked_at > 2 * self.look_every or process.is_stopped(self._farmer):
+        if now - self._looked_at > 2 * BEAT or process.is_stopped(self._farmer):
             self._since = now  # we, or our farmer, were suspended: it is given the time to say so
         self._looked_at = now
         return self._contact.is_silent(self._since)

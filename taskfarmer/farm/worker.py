@@ -64,7 +64,7 @@ class Worker:
         runner_class, options = setup.runner
         self._runner = runner_class(**options)
         self._timeout = _FAR if setup.task_timeout is None else setup.task_timeout
-        self._leash = Leash(setup.contact, farmer) if setup.contact else None
+        self._leash = Leash(setup.contact, farmer, process.kill_descendants) if setup.contact else None
         self._look_at_log_every = _LOOK_AT_LOG if setup.log_limit else _FAR
         # Before it execs, a task is a copy of us: a peak no larger than ours says nothing about the task.
         self._own_memory = getrusage(RUSAGE_SELF).ru_maxrss + 1024
@@ -76,6 +76,8 @@ class Worker:
         self._hurry = False
         self._trouble = ""
         process.become_subreaper()
+        if self._leash is not None:
+            self._leash.start()
 
     def serve(self) -> None:
         """Work until the farmer hangs up or dies."""
@@ -160,20 +162,13 @@ class Worker:
     def _attend(self, claim: Claim, pid: int, begun: float) -> Attempt:
         """Wait for a running task; end it when its time is up or the farmer says so."""
         deadline = begun + self._timeout
-        look_again = _LONGEST_WAIT
-        if self._leash is not None:
-            self._leash.take_up()
-            look_again = self._leash.look_every
         start_line_at = begun + LONG
         look_at_log_at = begun + self._look_at_log_every
-        wake = min(self._report_at, deadline, start_line_at, look_at_log_at, begun + look_again)
+        wake = min(self._report_at, deadline, start_line_at, look_at_log_at)
         while (ended := process.wait(pid, wake - time.monotonic())) is None:
             if self._hears_halt():
                 return self._end(claim, pid, begun, Outcome.INTERRUPTED)
             now = time.monotonic()
-            if self._leash is not None and self._leash.is_torn():
-                self._hurry = True
-                return self._end(claim, pid, begun, Outcome.INTERRUPTED)
             if now >= deadline:
                 return self._end(claim, pid, begun, Outcome.TIMED_OUT)
             if now >= self._report_at:
@@ -184,10 +179,20 @@ class Worker:
             if now >= look_at_log_at:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()
-            wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + look_again)
+            wake = min(self._report_at, deadline, start_line_at, look_at_log_at, now + _LONGEST_WAIT)
         return self._ended(claim, begun, ended)
 
     def _ended(self, claim: Claim, begun: float, ended: process.Ended) -> Attempt:
+        if self._leash is not None and self._leash.was_torn:
+            self._leash.was_torn = False
+            return self._attempt(
+                claim,
+                Outcome.INTERRUPTED,
+                ended.signal,
+                begun,
+                ended,
+                "we were cut off from the workdir. It is run again",
+            )
         if ended.raw == 0:
             return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
         if ended.signal:

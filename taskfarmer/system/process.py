@@ -221,6 +221,11 @@ def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
     return ended
 
 
+def kill_descendants() -> None:
+    """Kill every descendant of this process, without waiting for them."""
+    _signal_all(frozenset(), signal.SIGKILL)
+
+
 def end_all(grace: float, hurry: Callable[[], bool]) -> None:
     """End every descendant of this process, as `end_tree` does."""
     _end(lambda: _all_gone(), frozenset(), grace, hurry)
