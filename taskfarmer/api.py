@@ -1,6 +1,7 @@
 """The verbs, as functions: the only place where the parts are joined. Nothing here prints."""
 
 import os
+import time
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
@@ -20,6 +21,7 @@ from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
 if TYPE_CHECKING:
+    from taskfarmer.farm.deadline import JobEnd
     from taskfarmer.farm.doctor import Doctor, DoctorOptions
 
 DEFAULT_SLOTS = 8
@@ -101,6 +103,7 @@ def _run(
     stop: Stop,
     tell: Callable[[Notice], None],
 ) -> Summary:
+    began = time.monotonic()
     workdir_path = options.workdir or default_workdir(tasklist)
     runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
     handler = _handler(tasklist, options, workdir_path)
@@ -126,9 +129,10 @@ def _run(
         )  # fmt: skip
         on_start(start)
         tally = Tally(slots, added)
+        job_end = _job_end(options, began, tell) if added.left else None
         while True:
             try:
-                return _farm(store, slots, runner, options, added, tally, stop, tell)
+                return _farm(store, slots, runner, options, added, tally, stop, tell, job_end)
             except Fenced as error:
                 tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
             store.close()
@@ -151,6 +155,7 @@ def _farm(
     tally: Tally,
     stop: Stop,
     tell: Callable[[Notice], None],
+    job_end: "JobEnd | None",
 ) -> Summary:
     from taskfarmer.farm.environment import SLOT_VARIABLE
     from taskfarmer.farm.farmer import Farmer, Policy
@@ -169,8 +174,7 @@ def _farm(
     )  # fmt: skip
     policy = Policy(
         options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
-        None if options.walltime is None else options.walltime - options.margin, options.expect,
-        options.sick_node_stop, options.dead_after,
+        job_end, options.expect, options.sick_node_stop, options.dead_after,
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, shared)
 
@@ -188,6 +192,23 @@ def _farm(
     finally:
         store.leave()
         presence.close()
+
+
+def _job_end(options: RunOptions, began: float, tell: Callable[[Notice], None]) -> "JobEnd | None":
+    """When this farmer must be gone, as --walltime says it or else the batch system."""
+    from taskfarmer.farm.deadline import JobEnd
+    from taskfarmer.system import walltime
+
+    if options.walltime is not None:
+        found, now = walltime.Walltime(options.walltime, options.walltime), began
+    else:
+        found, now = walltime.ask(os.environ), time.monotonic()
+    if found.trouble:
+        tell(Trouble(f"{found.trouble}: when the job ends is not known; --walltime says it"))
+    if found.left is None:
+        return None
+    whole = found.left if found.whole is None else found.whole
+    return JobEnd(now + found.left - options.margin, whole - options.margin, options.margin)
 
 
 class _Interruptible:

@@ -176,9 +176,19 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     ends = parser.add_argument_group("when it ends")
     add = ends.add_argument
     add("--timeout", metavar="TIME", type=_time, help="stop after TIME; tasks cut short are run again next time")
-    add("--walltime", metavar="TIME", type=_time, help="the job ends after TIME; be gone before (see --margin)")
-    add("--margin", metavar="TIME", type=_time, default=60.0, help="how long before (default 1m)")
-    add("--expect", metavar="TIME", type=_time, help="a task takes up to TIME: start none that would not fit")
+    add(
+        "--walltime",
+        metavar="TIME",
+        type=_time,
+        help="the job ends after TIME (default: what Slurm says); be gone before",
+    )
+    add("--margin", metavar="TIME", type=_time, default=60.0, help="be gone so long before the job ends (default 1m)")
+    add(
+        "--expect",
+        metavar="TIME",
+        type=_time,
+        help="a task takes up to TIME: start none that would not be done before that",
+    )
     add("--task-timeout", metavar="TIME", type=_time, help="end a task that takes longer; it counts as failed")
     add(
         "--grace",

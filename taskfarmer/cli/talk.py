@@ -14,6 +14,7 @@ from typing import Sequence
 from taskfarmer import __version__
 from taskfarmer.api import DEFAULT_SLOTS, Start
 from taskfarmer.cli.flags import PROGRAM, VERBS
+from taskfarmer.farm.deadline import TOO_LONG
 from taskfarmer.farm.notices import (
     Ended,
     Notice,
@@ -135,7 +136,10 @@ class Talk:
                 self._say(f"    | {line}")
 
     def _stopping(self, notice: Stopping) -> None:
-        if notice.drain:
+        if notice.held_back:
+            running = f", {_tasks(notice.running)} still running" if notice.running else ""
+            self._say(f"{notice.reason}: {notice.held_back} held back{running}.")
+        elif notice.drain:
             self._say(f"stopping ({notice.reason}): {_tasks(notice.running)} running, nothing more is started")
         elif notice.running:
             running = "1 running task gets" if notice.running == 1 else f"{notice.running} running tasks get"
@@ -303,6 +307,8 @@ def _what_next(summary: Summary) -> str:
         return ""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
         return " Look at what failed, then start the same line again."
+    if summary.stopped and summary.stopped.startswith(TOO_LONG):
+        return " Start the same line in a longer job."
     return " Start the same line again."
 
 

@@ -7,9 +7,10 @@ loop:  exchange(done, want)      one lock, for many tasks
 
 import time
 from collections import deque
-from typing import Callable, NamedTuple
+from typing import Callable, Mapping, NamedTuple
 
 from taskfarmer.errors import DiskError, Fenced, WorkdirGone
+from taskfarmer.farm.deadline import Deadline, JobEnd
 from taskfarmer.farm.health import AT_ONCE, Health
 from taskfarmer.farm.heartbeat import Contact, Heartbeat
 from taskfarmer.farm.notices import Ended, Notice, OwnerLost, Silent, Stopping, Summary, Trouble, WorkerLost
@@ -19,7 +20,6 @@ from taskfarmer.farm.stop import Stop, StopRequest
 from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, State
-from taskfarmer.settings.units import format_length
 from taskfarmer.stores.base import Added, Recovered, TaskSource
 from taskfarmer.system import files
 from taskfarmer.system.presence import Presence
@@ -39,7 +39,7 @@ _PATIENCE_WITH_TASKS = 1.5
 class Policy(NamedTuple):
     """What the user asked of this farmer. Times in seconds.
 
-    `ends_in`: the job ends then, counted from the farmer's start; what `expect` says a task takes must fit before it.
+    `job_end`: when to be gone; what `expect` says a task takes must fit before it.
     """
 
     retries: int = 0
@@ -47,7 +47,7 @@ class Policy(NamedTuple):
     max_failures: int | None = None
     grace: float = 5.0
     tell_finished: bool = False
-    ends_in: float | None = None
+    job_end: JobEnd | None = None
     expect: float | None = None
     sick_node_stop: bool = True
     dead_after: float = 30.0
@@ -92,7 +92,7 @@ class Farmer:
         self._tell = tell
         now = time.monotonic()
         self._looked_at = now
-        self._ends_at = None if policy.ends_in is None else now + policy.ends_in
+        self._deadline = Deadline(policy.job_end, policy.expect, slots)
         self._tally = tally
         self._left_before = before.left
         self._pace = Pace(slots, now)
@@ -146,7 +146,8 @@ class Farmer:
             raise self._fenced
         left = self._left_before if self._left is None else self._left
         left += self._store.stranded
-        return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up)
+        times_up = bool((request := self._stop.request) and request.times_up) and self._gave_up is None
+        return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up, times_up)
 
     @property
     def _not_begun(self) -> int:
@@ -197,7 +198,7 @@ class Farmer:
             self._kill_workers_at = time.monotonic() + self._policy.grace + _PATIENCE_WITH_WORKERS
             self._leave_at = self._kill_workers_at + _PATIENCE_WITH_TASKS
         running = len(self._given_at)
-        self._tell(Stopping(request.reason, running, self._policy.grace, request.drain))
+        self._tell(Stopping(request.reason, running, self._policy.grace, request.drain, request.held_back))
         self._timeline.instant(f"stopping: {request.reason}")
         if not request.drain:
             self._crew.halt(self._policy.grace)
@@ -210,15 +211,8 @@ class Farmer:
 
     def _heed_end_of_job(self) -> None:
         """Start nothing that would not be done before the job ends; be gone by then."""
-        if self._ends_at is None:
-            return
-        seconds = self._ends_at - time.monotonic()
-        expect = self._policy.expect
-        if seconds <= 0:
-            self._stop.ask(StopRequest("the job's time is up"))
-        elif expect is not None and seconds < expect:
-            left, length = format_length(seconds), format_length(expect)
-            self._stop.ask(StopRequest(f"{left} left, tasks take up to {length}", drain=True))
+        if request := self._deadline.request(time.monotonic(), self._not_begun):
+            self._stop.ask(request)
 
     # The store
 
@@ -274,17 +268,21 @@ class Farmer:
     def _want(self) -> int:
         if self._stopping is not None or self._health.is_suspect:
             return 0
+        if not self._deadline.may_begin(time.monotonic()):
+            return 0
         idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._unhired)
         want = self._pace.want(len(self._backlog), min(idle, self._slots), self._left)
         most = self._health.most_to_start
         return want if most is None else min(want, most)
 
     def _exchange(self) -> None:
+        news = self._news()
         # What has ended first, on its own: what refuses may be the file from which tasks are claimed.
         only_settle = self._store_trouble.since is not None and bool(self._done)
-        want = 0 if only_settle else self._want()
+        want = 0 if only_settle or news else self._want()
         unstarted = list(self._backlog) if self._stopping is not None else []
-        result = self._store.exchange(self._done, want, unstarted)
+        result = self._store.exchange(self._done, want, unstarted, news)
+        self._deadline.hear(result.lengths, bool(news))
         if unstarted:
             self._backlog.clear()
         if result.refused:
@@ -299,6 +297,12 @@ class Farmer:
         if result.paused and not result.claims:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
+
+    def _news(self) -> Mapping[str, int]:
+        """What to tell the farm of task lengths: seldom, and in an exchange that claims nothing and touches few files."""
+        if self._stopping is not None or not (news := self._deadline.news):
+            return {}
+        return news if all(attempt.outcome is Outcome.FINISHED for attempt in self._done) else {}
 
     def _suffer_disk(self, message: str, trouble: DiskTrouble) -> None:
         """Nothing more is started; what cannot be written is tried again for a while; then we leave it to a restart."""
@@ -350,6 +354,8 @@ class Farmer:
             return
         if self._contact is not None and self._contact.is_silent():
             return  # cut off: others may already take over what we hold
+        if not self._deadline.may_begin(time.monotonic()):
+            return
         if self._backlog and self._unhired:
             self._crew.hire(self._crew.busy_claims() + len(self._backlog))
         for slot in self._crew.idle_slots():
@@ -360,6 +366,7 @@ class Farmer:
                 count = min(count, max(1, most // self._slots))
             batch = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
             self._given_at[slot] = time.monotonic()
+            self._deadline.note_begun(len(batch))
             self._crew.give(slot, batch)
 
     def _hear(self, event: Heard | Lost) -> None:
@@ -420,6 +427,7 @@ class Farmer:
         self._tally.count(attempt, again)
         self._timeline.attempt(attempt)
         self._health.note(attempt)
+        self._deadline.note(attempt)
         if attempt.outcome is Outcome.FINISHED:
             if self._policy.tell_finished:
                 self._tell(Ended(attempt, again))

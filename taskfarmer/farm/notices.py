@@ -24,12 +24,13 @@ class Progress(NamedTuple):
 
 
 class Stopping(NamedTuple):
-    """A stop has begun: `running` tasks get `grace` seconds."""
+    """A stop has begun: `running` tasks get `grace` seconds. `held_back` ones would not fit before the job ends."""
 
     reason: str
     running: int
     grace: float
     drain: bool
+    held_back: int = 0
 
 
 class WorkerLost(NamedTuple):
@@ -66,7 +67,8 @@ Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Trouble
 class Summary(NamedTuple):
     """What came of one farmer's run. `finished` and `failed` are its own, the `farm_` ones the whole farm's.
 
-    `slowest`: (task id, seconds), longest first. `failed_ids`: at most a thousand.
+    `slowest`: (task id, seconds), longest first. `failed_ids`: at most a thousand. `times_up`: it stopped only because
+    its time was over.
     """
 
     finished: int
@@ -83,3 +85,4 @@ class Summary(NamedTuple):
     slowest: list[tuple[int, float]]
     stopped: str | None
     gave_up: str | None
+    times_up: bool = False

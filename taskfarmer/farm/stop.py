@@ -17,13 +17,21 @@ _REASONS = {
     signal.SIGUSR2: "SIGUSR2",
     signal.SIGHUP: "the terminal is gone",
 }
+#: What batch systems are asked to send some time before a job ends. TERM is what `scancel` sends.
+_WARNINGS = frozenset((signal.SIGUSR1, signal.SIGUSR2))
 
 
 class StopRequest(NamedTuple):
-    """Why to stop. `drain`: what runs is finished, else it is ended."""
+    """Why to stop. `drain`: what runs is finished, else it is ended.
+
+    `held_back`: so many tasks are not begun because they would not be done before the job ends. `times_up`: only the time
+    of this run is over; the same job could go on, were it started again.
+    """
 
     reason: str
     drain: bool = False
+    held_back: int = 0
+    times_up: bool = False
 
 
 class Stop:
@@ -84,9 +92,12 @@ class Stop:
     def request(self) -> StopRequest | None:
         """Why to stop, None to go on. A signal overrides a drain."""
         if self._signals:
-            return StopRequest(_REASONS[signal.Signals(self._signals[0])])
+            return StopRequest(
+                _REASONS[signal.Signals(self._signals[0])],
+                times_up=all(number in _WARNINGS for number in self._signals),
+            )
         if self._deadline is not None and time.monotonic() >= self._deadline:
-            return StopRequest(f"--timeout {self._timeout:g}")
+            return StopRequest(f"--timeout {self._timeout:g}", times_up=True)
         return self._own
 
     @property

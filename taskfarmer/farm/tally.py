@@ -57,7 +57,7 @@ class Tally:
         """How far this farmer is."""
         return Progress(self.finished, self.failed, running, left, time.monotonic() - self._began, self._busy_seconds)
 
-    def summary(self, left: int, stopped: str | None, gave_up: str | None) -> Summary:
+    def summary(self, left: int, stopped: str | None, gave_up: str | None, times_up: bool = False) -> Summary:
         """What came of it."""
         return Summary(
             self.finished,
@@ -74,4 +74,5 @@ class Tally:
             [(id, wall) for wall, id in sorted(self._slowest, reverse=True)],
             stopped,
             gave_up,
+            times_up,
         )

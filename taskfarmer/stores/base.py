@@ -1,6 +1,6 @@
 """What a store is. Farmers know `TaskSource`; the verbs need the rest. Every store passes one contract test."""
 
-from typing import Callable, Generator, Iterable, NamedTuple, Protocol, Sequence
+from typing import Callable, Generator, Iterable, Mapping, NamedTuple, Protocol, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State
 from taskfarmer.system.leftovers import Leader
@@ -12,7 +12,7 @@ class Exchange(NamedTuple):
 
     `refused` are tokens of settled attempts that were no longer ours. `left` tasks wait in the store, `finished` and
     `failed` are the whole farm's, and `running_elsewhere` are held by other owners (looked up only when nothing is left,
-    else 0).
+    else 0). `lengths` is what the farm knows of how long attempts take (see farm/lengths.py).
     """
 
     claims: list[Claim]
@@ -23,6 +23,7 @@ class Exchange(NamedTuple):
     running_elsewhere: int
     paused: str | None
     requests: list[int]
+    lengths: Mapping[str, int] = {}  # never changed
 
 
 class Recovered(NamedTuple):
@@ -59,11 +60,18 @@ class TaskSource(Protocol):
     silent: list[Owner]
     stranded: int
 
-    def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
+    def exchange(
+        self,
+        settled: Sequence[Attempt],
+        want: int,
+        unstarted: Sequence[Claim] = (),
+        lengths: Mapping[str, int] = {},  # never changed
+    ) -> Exchange:
         """Settle these attempts, give back claims that were never started, then claim up to `want` tasks: all or nothing.
 
         What goes back (unstarted, interrupted, worker lost) is next again, in the order in which it was claimed. An
         exchange gives back or claims, never both: then nothing is claimed. For unstarted claims no attempt is counted.
+        `lengths` are added to what the farm knows, as long as tasks are left.
         Raises Fenced when our claims were taken over, DiskError when the disk refuses.
         """
         ...

@@ -141,6 +141,7 @@ def _replace(section: Section, tasklist: TaskList, seen: dict[str, Any]) -> Adde
         "next_id": new,
         "list": _loaded(seen, _digest(tasklist.path, seen["size"]), lines=new, line_ids=new),
         "of_no_list": [],
+        "lengths": {},
         "dropped": 0,
     }
     section.set_farm(farm)

@@ -14,7 +14,7 @@ import errno
 import os
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
@@ -94,11 +94,18 @@ class TextStore:
             return
         self.workdir.owners.remove(self._owner)
 
-    def exchange(self, settled: Sequence[Attempt], want: int, unstarted: Sequence[Claim] = ()) -> Exchange:
+    def exchange(
+        self,
+        settled: Sequence[Attempt],
+        want: int,
+        unstarted: Sequence[Claim] = (),
+        lengths: Mapping[str, int] = {},
+    ) -> Exchange:
         """Settle, give back, claim. See TaskSource."""
         plan = _Plan()
+        farm_age = 0.0 if lengths else _FARM_AGE  # what is to be replaced is read afresh
         try:
-            with self._section(partial(self._files_to_touch, settled), _FARM_AGE) as section:
+            with self._section(partial(self._files_to_touch, settled), farm_age) as section:
                 self._collect_pending(section)
                 self._check_not_fenced(section)
                 self._read_attempts(section)
@@ -107,6 +114,8 @@ class TextStore:
                 if want and not plan.gives_back and not paused:
                     self._claim(section, want, plan)
                 self._write_claims(section, plan)
+                if lengths and section.left:
+                    _learn(section, lengths)
                 left = section.left
                 elsewhere = (
                     0 if left or plan.claims else self._held_by_others(section, len(self._held) - len(plan.dropped))
@@ -126,6 +135,7 @@ class TextStore:
             elsewhere,
             paused,
             list(section.farm.get("requests", ())),
+            section.farm.get("lengths", {}),
         )
 
     def ended(self, slot: int, claims: Sequence[Claim]) -> list[Attempt]:
@@ -487,6 +497,14 @@ class _Plan:
 def goes_back_behind_the_rest(outcome: Outcome, counted: int, retries: int) -> bool:
     """Whether a task that ended like this, after `counted` tries that used up a retry, is to be tried again."""
     return outcome.state is State.FAILED and outcome is not Outcome.CANCELLED and counted < min(retries, MOST)
+
+
+def _learn(section: Section, lengths: Mapping[str, int]) -> None:
+    """Add to what `farm.json` says of how long attempts take."""
+    known = section.farm.get("lengths", {})
+    section.set_farm(
+        {**section.farm, "lengths": {step: known.get(step, 0) + lengths.get(step, 0) for step in {*known, *lengths}}}
+    )
 
 
 def _line_of(task: Task) -> bytes:

@@ -133,7 +133,7 @@ def test_a_run_is_gone_before_the_job_ends(farm) -> None:
 def test_a_task_that_would_not_fit_is_not_started(farm) -> None:
     farm.write("touch ran")
     done = farm.run("--walltime", "5m", "--margin", "1m", "--expect", "11m", check=75)
-    assert "4 min left, tasks take up to 11 min" in done.stdout
+    assert "tasks take up to 11 min, the whole job has 4 min: 1 held back." in done.stdout
     assert not (farm.folder / "ran").exists()
     assert farm.waiting() == [0]
 

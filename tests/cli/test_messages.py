@@ -125,6 +125,13 @@ def timeout(scene: Scene) -> None:
     scene.type("-n", "2", "--timeout", "0.5", "tasks.txt")
 
 
+def held_back(scene: Scene) -> None:
+    scene.write("true", "true", "true")
+    scene.type("--walltime", "1h", "--expect", "2h", "tasks.txt")
+    scene.type("--walltime", "30s", "tasks.txt")
+    scene.type("--walltime", "2h", "--expect", "1h", "tasks.txt")
+
+
 def changed_list(scene: Scene) -> None:
     scene.write("true", "true 1")
     scene.type("tasks.txt")
@@ -327,6 +334,7 @@ def doctor_with_wrong_words(scene: Scene) -> None:
 SCENES = [
     first_run, one_task, failures, many_failures, no_logs, again, retries, nothing_to_do,
     nothing_to_do_but_some_failed, failed_before, stopped, stopped_twice, stopped_by_the_batch_system, timeout,
+    held_back,
     doctor, doctor_with_wrong_words, changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
     a_second_farmer, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, version, wrong_words,
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 
 from taskfarmer.api import Start
 from taskfarmer.cli.talk import Talk, printable
-from taskfarmer.farm.notices import OwnerLost, Progress, Summary
+from taskfarmer.farm.notices import OwnerLost, Progress, Stopping, Summary
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
 
@@ -77,6 +77,19 @@ def test_slow_tasks_are_counted_by_the_minute(talk: Talk, capsys) -> None:
 )
 def test_of_a_dead_farmer_is_said_what_became_of_its_tasks(talk: Talk, capsys, notice, sentence: str) -> None:
     talk.hear(notice)
+    assert capsys.readouterr().out == sentence + "\n"
+
+
+@pytest.mark.parametrize(
+    ("running", "sentence"),
+    [
+        (0, "4 min left, tasks take up to 11 min: 58 held back."),
+        (1, "4 min left, tasks take up to 11 min: 58 held back, 1 task still running."),
+        (3, "4 min left, tasks take up to 11 min: 58 held back, 3 tasks still running."),
+    ],
+)
+def test_what_does_not_fit_before_the_job_ends_is_held_back_and_counted(talk, capsys, running, sentence) -> None:
+    talk.hear(Stopping("4 min left, tasks take up to 11 min", running, 5.0, drain=True, held_back=58))
     assert capsys.readouterr().out == sentence + "\n"
 
 

@@ -60,6 +60,15 @@ def test_an_exchange_costs_at_most_forty_file_operations(farm: Farm) -> None:
     assert len(worst) <= MOST_PER_EXCHANGE, "\n".join([f"{len(worst)} operations:", *worst])
 
 
+def test_an_exchange_that_tells_what_was_learned_costs_no_more(farm: Farm) -> None:
+    calls = traced(farm.write(*["sleep 0.01"] * 100, *["true"] * 150), "-n", "2", "--walltime", "1h")
+    counted = exchanges(calls)
+    told = [calls for calls in counted if any("farm.json.new" in call for call in calls)]
+    assert 1 <= len(told) <= 10, f"told {len(told)} times in {len(counted)} exchanges"
+    worst = max(told, key=len)
+    assert len(worst) <= MOST_PER_EXCHANGE, "\n".join([f"{len(worst)} operations:", *worst])
+
+
 @pytest.mark.parametrize("keep", ["all", "failed", "none"])
 def test_a_task_costs_its_log_and_one_append_and_nothing_else(farm: Farm, keep: str) -> None:
     """The log: opened, and closed. What a task writes into it is the task's."""

@@ -89,6 +89,16 @@ def test_nothing_is_claimed_from_an_empty_store(farm: TextFarm) -> None:
         assert (exchange.claims, exchange.left, exchange.running_elsewhere) == ([], 0, 0)
 
 
+def test_what_farmers_learn_of_lengths_is_added_up_and_told_to_all(farm: TextFarm) -> None:
+    farm.load(*numbered(9))
+    with farm.farmer() as one, farm.farmer() as two:
+        assert one.exchange([], 1).lengths == {}
+        assert one.exchange([], 0, (), {"2": 20, "4": 1}).lengths == {"2": 20, "4": 1}
+        assert two.exchange([], 1, (), {"4": 7}).lengths == {"2": 20, "4": 8}
+    with farm.farmer() as three:
+        assert three.exchange([], 1).lengths == {"2": 20, "4": 8}
+
+
 def test_two_owners_never_hold_the_same_task(farm: TextFarm) -> None:
     farm.load(*numbered(10))
     with farm.farmer() as one, farm.farmer() as two:
