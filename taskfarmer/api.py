@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import DiskError, Fenced, Interrupted, UsageError
-from taskfarmer.farm.notices import Notice, Summary, Trouble
+from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.farm.stop import Stop
 from taskfarmer.farm.tally import Tally
 from taskfarmer.model import Owner, State, Task
@@ -16,7 +16,7 @@ from taskfarmer.stores.base import Added
 from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir, check_rights
-from taskfarmer.system import files, leftovers, process, resources
+from taskfarmer.system import files, job, leftovers, process, resources
 from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
@@ -52,6 +52,7 @@ class RunOptions(NamedTuple):
     walltime: float | None = None
     margin: float = 60.0
     expect: float | None = None
+    requeue: bool = False
     sick_node_stop: bool = True
     dead_after: float = DEAD_AFTER
 
@@ -104,6 +105,8 @@ def _run(
     tell: Callable[[Notice], None],
 ) -> Summary:
     began = time.monotonic()
+    if options.requeue:
+        check_requeue()
     workdir_path = options.workdir or default_workdir(tasklist)
     runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
     handler = _handler(tasklist, options, workdir_path)
@@ -184,14 +187,36 @@ def _farm(
 
     presence = store.join(slots)
     try:
+        if any(other.host == owner.host for other in store.workdir.owners.of_my_job()):
+            tell(Trouble(f"another farmer of job {owner.job} works on this node: did you mean --ntasks-per-node=1?"))
         with Crew(slots, setup, stop.fileno()) as crew:
             farmer = Farmer(
                 store, before, tally, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell
             )
-            return farmer.run()
+            summary = farmer.run()
+        return summary._replace(requeue=_requeue(store, summary, before)) if options.requeue else summary
     finally:
         store.leave()
         presence.close()
+
+
+def _requeue(store: TextStore, summary: Summary, before: Added) -> Requeue:
+    """Leave, and find out whether it is ours to have the job started again."""
+    from taskfarmer.farm.requeue import decide
+
+    if summary.gave_up is not None:
+        return Requeue.NO
+    return decide(summary, store.leave_job(), before.finished + before.failed)
+
+
+def check_requeue() -> None:
+    """Raise UsageError where there is no job that could be started again."""
+    job.check_requeue(os.environ)
+
+
+def requeue() -> None:
+    """Have Slurm start this job again. It ends all that still runs in it, us included."""
+    job.requeue(os.environ)
 
 
 def _job_end(options: RunOptions, began: float, tell: Callable[[Notice], None]) -> "JobEnd | None":

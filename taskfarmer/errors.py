@@ -31,6 +31,12 @@ class DiskError(FarmError):
     exit_status = 75
 
 
+class RequeueError(FarmError):
+    """The batch system does not start the job again. The work that is left waits for whoever starts it."""
+
+    exit_status = 75
+
+
 class Fenced(FarmError):
     """Our claims were taken over: we were silent for so long that others thought us dead."""
 

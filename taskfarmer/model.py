@@ -88,13 +88,19 @@ class Owner(NamedTuple):
     """The holder of claims: one process, named so that the name is never used again.
 
     Written `HOST.PID.STARTTIME.NONCE`; `start` is the process's start in clock ticks since boot
-    (field 22 of proc(5) `/proc/PID/stat`), so a recycled pid is another owner.
+    (field 22 of proc(5) `/proc/PID/stat`), so a recycled pid is another owner. In a batch job the nonce ends with its
+    number: `a1b2c3-4711`.
     """
 
     host: str
     pid: int
     start: int
     nonce: str
+
+    @property
+    def job(self) -> str:
+        """The batch job it runs in, "" outside of one."""
+        return self.nonce.partition("-")[2]
 
     def __str__(self) -> str:
         return f"{self.host}.{self.pid}.{self.start}.{self.nonce}"

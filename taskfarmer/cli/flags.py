@@ -189,6 +189,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         type=_time,
         help="a task takes up to TIME: start none that would not be done before that",
     )
+    add("--requeue", action="store_true", help="have Slurm start this job again if its end leaves work undone")
     add("--task-timeout", metavar="TIME", type=_time, help="end a task that takes longer; it counts as failed")
     add(
         "--grace",
@@ -303,6 +304,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         walltime=args.walltime,
         margin=args.margin,
         expect=args.expect,
+        requeue=args.requeue,
         sick_node_stop=args.sick_node_stop,
         dead_after=args.dead_after,
         task_timeout=args.task_timeout,

@@ -34,6 +34,8 @@ def _check(args: Namespace) -> None:
     """Refuse what cannot be done before anything is."""
     if args.run and os.path.isdir(args.farm):
         raise UsageError(f"--run: a tasklist is wanted, {args.farm} is a folder; nothing was put back")
+    if args.requeue:
+        api.check_requeue()
     if args.ids:
         failed = {task.id for task in api.status(args.farm, args.workdir, sys.maxsize).failed}
         others = sorted(set(args.ids) - failed)

@@ -10,7 +10,7 @@ from taskfarmer import api
 from taskfarmer.cli import flags
 from taskfarmer.cli.talk import Talk
 from taskfarmer.errors import UsageError
-from taskfarmer.farm.notices import Summary
+from taskfarmer.farm.notices import Requeue, Summary
 
 
 def main(words: Sequence[str]) -> int:
@@ -27,6 +27,8 @@ def run(tasklist: str, args: Namespace) -> int:
     with Talk(tasklist, args.workdir, args.progress, args.verbose, options.logs != "none") as talk:
         summary = api.run(tasklist, options, talk.start, talk.hear, for_good=True)
         talk.end(summary)
+    if summary.requeue is Requeue.YES:
+        api.requeue()  # the last thing we do: it ends us
     return exit_status(summary)
 
 

@@ -20,6 +20,7 @@ from taskfarmer.farm.notices import (
     Notice,
     OwnerLost,
     Progress,
+    Requeue,
     Silent,
     Stopping,
     Summary,
@@ -180,6 +181,7 @@ class Talk:
             self._say("slowest: " + "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest))
         if summary.running_elsewhere:
             self._say(f"{_tasks(summary.running_elsewhere)} still running elsewhere: {PROGRAM} status {self._farm}")
+        self._end_of_job(summary)
         before = summary.farm_failed - summary.failed
         if summary.failed:
             ids = some_ids(summary.failed_ids, summary.failed)
@@ -187,6 +189,12 @@ class Talk:
             self._say(f"failed: {ids}{more}   {self._again()}")
         elif before > 0:
             self._say(f"failed before: {before}   {self._again()}")
+
+    def _end_of_job(self, summary: Summary) -> None:
+        if summary.requeue is Requeue.YES:
+            self._say("Slurm is asked to start this job again")
+        elif summary.requeue is Requeue.IN_VAIN:
+            self._say("the job is not started again: no task has ended since it was started last")
 
     def _again(self) -> str:
         return f"again: {PROGRAM} retry {self._farm} --run"
@@ -303,7 +311,7 @@ def _more(progress: Progress) -> str:
 
 
 def _what_next(summary: Summary) -> str:
-    if not (summary.left or summary.interrupted or summary.gave_up):
+    if not (summary.left or summary.interrupted or summary.gave_up) or summary.requeue is Requeue.YES:
         return ""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
         return " Look at what failed, then start the same line again."

@@ -1,5 +1,6 @@
 """What a farmer has to say. Values only: the command line puts them into words."""
 
+from enum import Enum
 from typing import NamedTuple, Union
 
 from taskfarmer.model import Attempt, Owner
@@ -64,6 +65,14 @@ class Trouble(NamedTuple):
 Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Trouble]
 
 
+class Requeue(Enum):
+    """What is to become of a batch job whose time is up."""
+
+    NO = "no"
+    YES = "yes"
+    IN_VAIN = "in vain"  # work is left, but nothing was settled: it would be started again for ever
+
+
 class Summary(NamedTuple):
     """What came of one farmer's run. `finished` and `failed` are its own, the `farm_` ones the whole farm's.
 
@@ -86,3 +95,4 @@ class Summary(NamedTuple):
     stopped: str | None
     gave_up: str | None
     times_up: bool = False
+    requeue: Requeue = Requeue.NO

@@ -35,6 +35,14 @@ class Recovered(NamedTuple):
     killed: int
 
 
+class Parting(NamedTuple):
+    """What a farmer saw when it left: whether it was the last of its batch job, how many tasks wait, how many are settled."""
+
+    is_last: bool
+    waiting: int
+    settled: int
+
+
 class Added(NamedTuple):
     """What `add` or `load` made of a list: `total` tasks of the farm, `new` and `dropped` by this call, and what waits,
     is finished and has failed now."""
@@ -110,6 +118,10 @@ class Store(TaskSource, Protocol):
 
     def requeue(self, ids: Sequence[int] | None) -> int:
         """Put failed tasks back to be run again, all or those named; return how many."""
+        ...
+
+    def leave_job(self) -> Parting:
+        """Stop being an owner, and say what is left behind. Of the farmers of one batch job exactly one leaves last."""
         ...
 
     def counts(self) -> dict[State, int]:

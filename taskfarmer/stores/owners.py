@@ -77,6 +77,24 @@ class Owners:
     def _is_here(self, owner: Owner) -> bool:
         return owner.host == self._me.host
 
+    def of_my_job(self) -> list[Owner]:
+        """Every other owner of our batch job that lives, as far as that can be told at once."""
+        return [owner for owner in self.others() if owner.job and owner.job == self._me.job and self.seems_alive(owner)]
+
+    def seems_alive(self, owner: Owner) -> bool:
+        """Whether an owner lives, as far as that can be told at once: of one on another host its presence is enough."""
+        if self._is_here(owner):
+            return self.lives(owner)
+        self._end_vigil(owner)  # by which we might hold its presence ourselves
+        try:
+            fd = os.open(self._alive(owner), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not presence.seize(fd)
+        finally:
+            os.close(fd)
+
     # What they have
 
     def folder(self, owner: Owner) -> str:

@@ -20,7 +20,7 @@ from taskfarmer.errors import Fenced
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, Record, State, Task
 from taskfarmer.stores import lists
 from taskfarmer.stores.attempts import MOST, Attempts
-from taskfarmer.stores.base import Added, Exchange, Recovered
+from taskfarmer.stores.base import Added, Exchange, Parting, Recovered
 from taskfarmer.stores.journal import Pending
 from taskfarmer.stores.lines import (
     STATE_FILES,
@@ -93,6 +93,17 @@ class TextStore:
         if self._held or self._pending:
             return
         self.workdir.owners.remove(self._owner)
+
+    def leave_job(self) -> Parting:
+        """Leave under the lock, so that of the farmers of a job that leave at the same time exactly one is the last."""
+        with self._section(("toprocess", "later")) as section:
+            is_last = not self.workdir.owners.of_my_job()
+            waiting = section.left
+            for owner, held in self.workdir.owners.all_claims():
+                waiting += 0 if self.workdir.owners.seems_alive(owner) else len(held)
+            settled = section.sizes["finished"].lines + section.sizes["failed"].lines
+            self.leave()
+        return Parting(is_last, waiting, settled)
 
     def exchange(
         self,

@@ -13,6 +13,7 @@ import time
 from typing import Callable, NamedTuple
 
 from taskfarmer.model import Launch, Owner
+from taskfarmer.system import job
 
 OWNER_VARIABLE = "TASKFARMER_OWNER"
 
@@ -60,7 +61,8 @@ def is_stopped(pid: int) -> bool:
 def new_owner() -> Owner:
     """A name for this process as the holder of claims, never used before or again."""
     pid = os.getpid()
-    return Owner(host(), pid, start_time(pid) or 0, os.urandom(3).hex())
+    in_job = job.name(os.environ)
+    return Owner(host(), pid, start_time(pid) or 0, os.urandom(3).hex() + (in_job and f"-{in_job}"))
 
 
 def is_gone(owner: Owner) -> bool:

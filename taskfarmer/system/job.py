@@ -1,0 +1,35 @@
+"""The batch job a process belongs to: its name, and having it started again by Slurm."""
+
+import os
+from typing import Mapping
+
+from taskfarmer.errors import RequeueError, UsageError
+
+
+def name(environ: Mapping[str, str]) -> str:
+    """The number of the batch job, "" outside of one. Each member of an array has one of its own."""
+    job = environ.get("SLURM_JOB_ID") or environ.get("PBS_JOBID", "").partition(".")[0]
+    return "".join(letter if letter.isalnum() else "_" for letter in job)
+
+
+def check_requeue(environ: Mapping[str, str]) -> None:
+    """Refuse what could not be done in the end. Raises UsageError."""
+    if "SLURM_JOB_ID" not in environ:
+        raise UsageError(
+            "--requeue: a Slurm job is wanted, found none (no SLURM_JOB_ID); use it in a script for sbatch"
+        )
+    if not any(os.access(f"{folder}/scontrol", os.X_OK) for folder in environ.get("PATH", "").split(":")):
+        raise UsageError("--requeue: Slurm's scontrol is wanted, found none on PATH")
+
+
+def requeue(environ: Mapping[str, str]) -> None:
+    """Have Slurm end this job now and start it again. Raises RequeueError with what it said."""
+    import subprocess  # here only: a thousand nodes start us at once
+
+    job = environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in environ and "SLURM_ARRAY_TASK_ID" in environ:
+        job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    done = subprocess.run(["scontrol", "requeue", job], stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        raise RequeueError(f"scontrol requeue {job}: exit {done.returncode}: {said}. Start the same line again")

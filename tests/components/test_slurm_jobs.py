@@ -1,0 +1,177 @@
+"""The scripts in `test/`, handed to a real Slurm: each task is counted by what it leaves behind, not by what we recorded."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import Farm, wait_until
+from slurm_lab import PATIENCE, Slurm
+
+pytestmark = pytest.mark.components
+pytest_plugins = "slurm_fixture"
+
+SCRIPTS = Path(__file__).parents[2] / "test"
+
+
+class Field(Farm):
+    """A farm whose tasks tell an oracle that they began and that they ended: a line each, with their node."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        for name in ("slurm_test.sh", "srun_test.sh"):
+            shutil.copy(SCRIPTS / name, folder)
+        self._count = 0
+
+    def plant(self, *commands: str) -> Field:
+        """Write the list."""
+        self._count = len(commands)
+        tell = 'echo "%s $PROC_NUMBER $(hostname)" >> oracle'
+        self.write(*[f"{tell % 'began'}; {command} && {tell % 'ended'}" for command in commands])
+        return self
+
+    def told(self, what: str) -> Counter[int]:
+        """How often each task has begun, or ended."""
+        lines = [line.split() for line in self._oracle()]
+        return Counter(int(words[1]) for words in lines if words[0] == what)
+
+    def nodes(self) -> set[str]:
+        """The nodes on which tasks have begun."""
+        return {line.split()[2] for line in self._oracle()}
+
+    def _oracle(self) -> list[str]:
+        oracle = self.folder / "oracle"
+        return oracle.read_text().splitlines() if oracle.exists() else []
+
+    def claimed(self) -> list[int]:
+        """The tasks that farmers hold now."""
+        claims = self.workdir.glob("running/*/claims")
+        return [int(line.split()[1]) for path in claims for line in path.read_text().splitlines()]
+
+    def has_begun(self, count: int = 1) -> bool:
+        """Whether so many tasks have begun."""
+        return len(self.told("began")) >= count
+
+    def said(self, job: int | str) -> str:
+        """What the script of a job, or of a member of an array, has printed."""
+        return (self.folder / f"slurm-{job}.out").read_text()
+
+    def assert_all_is_done_once(self) -> None:
+        """Each task ran exactly once, to its end, and is recorded once."""
+        once = Counter(range(self._count))
+        assert self.told("began") == once
+        self.assert_all_is_done()
+
+    def assert_all_is_done(self) -> None:
+        """Each task has ended exactly once and is recorded once; what was cut short may have begun before."""
+        assert self.told("ended") == Counter(range(self._count))
+        assert sorted(self.ids("finished")) == list(range(self._count))
+        self.assert_each_task_stands_once(self._count)
+        assert list((self.workdir / "running").iterdir()) == []
+
+
+@pytest.fixture
+def field(tmp_path: Path) -> Field:
+    return Field(tmp_path)
+
+
+# Many nodes
+
+
+def test_an_array_shares_a_list(slurm: Slurm, field: Field) -> None:
+    field.plant(*["sleep 0.2"] * 90)
+    job = slurm.submit(field.folder, "--array=1-3", "--exclusive", "slurm_test.sh", "tasks.txt")
+    assert slurm.wait(job) == ["COMPLETED"] * 3
+    field.assert_all_is_done_once()
+    assert field.nodes() == {"n1", "n2", "n3"}
+
+
+def test_a_farmer_on_each_node_of_a_job_shares_a_list(slurm: Slurm, field: Field) -> None:
+    field.plant(*["sleep 0.2"] * 60)
+    job = slurm.submit(field.folder, "--nodes=3", "srun_test.sh", "tasks.txt")
+    assert slurm.wait(job) == ["COMPLETED"]
+    field.assert_all_is_done_once()
+    assert field.nodes() == {"n1", "n2", "n3"}
+    assert field.said(job).count("one for each core") == 3
+
+
+def test_an_array_and_a_job_of_several_nodes_work_on_one_list_at_once(slurm: Slurm, field: Field) -> None:
+    field.plant(*["sleep 0.2"] * 30, "until [ -e go ]; do sleep 0.1; done", *["sleep 0.2"] * 90)
+    array = slurm.submit(field.folder, "--array=1-2", "slurm_test.sh", "tasks.txt")
+    job = slurm.submit(field.folder, "--nodes=2", "srun_test.sh", "tasks.txt")
+    wait_until(lambda: slurm.states(array) + slurm.states(job) == ["RUNNING"] * 3, PATIENCE, "all run at once")
+    (field.folder / "go").touch()
+    assert slurm.wait(array) + slurm.wait(job) == ["COMPLETED"] * 3
+    field.assert_all_is_done_once()
+    assert field.nodes() == {"n1", "n2", "n3"}
+
+
+# Stopping
+
+
+def test_a_cancelled_job_leaves_its_tasks_to_the_next_one(slurm: Slurm, field: Field) -> None:
+    field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 30)
+    for script, words in (("slurm_test.sh", []), ("srun_test.sh", ["--nodes=3"])):
+        begun = field.told("began").total()
+        job = slurm.submit(field.folder, *words, script, "tasks.txt")
+        wait_until(lambda: field.told("began").total() >= begun + 6, PATIENCE, "six tasks run")  # noqa: B023
+        slurm.say("scancel", str(job))
+        assert slurm.wait(job) == ["CANCELLED"]
+        assert "stopping (SIGTERM)" in field.said(job)
+        field.assert_each_task_stands_once(30)
+        assert len(field.waiting()) == 30
+        assert slurm.about(job)["Restarts"] == "0"
+    (field.folder / "go").touch()
+    job = slurm.submit(field.folder, "slurm_test.sh", "tasks.txt")
+    assert slurm.wait(job) == ["COMPLETED"]
+    field.assert_all_is_done()
+
+
+def test_a_suspended_job_is_not_dead(slurm: Slurm, field: Field) -> None:
+    """Frozen for longer than silence proves anything dead, while others work on its node and on another."""
+    field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 8, *["sleep 12"] * 48)
+    frozen = slurm.submit(field.folder, "-w", "n1", "slurm_test.sh", "tasks.txt")
+    wait_until(lambda: field.has_begun(8), PATIENCE, "the first farmer is at work")
+    slurm.say("scontrol", "suspend", str(frozen))
+    others = [slurm.submit(field.folder, "-w", node, "slurm_test.sh", "tasks.txt") for node in ("n1", "n2")]
+    assert [slurm.wait(other) for other in others] == [["COMPLETED"]] * 2
+    (field.folder / "go").touch()
+    slurm.say("scontrol", "resume", str(frozen))
+    assert slurm.wait(frozen) == ["COMPLETED"]
+    field.assert_all_is_done_once()
+    assert field.nodes() == {"n1", "n2"}
+
+
+# The end of the time
+
+
+def bring_the_end_near(slurm: Slurm, job: int, seconds: int) -> None:
+    """As if the job had begun long ago."""
+    slurm.say("scontrol", "update", f"jobid={job}", f"EndTime=now+{seconds}seconds")
+
+
+def test_slurms_warnings_stop_farmers_and_a_job_is_started_again_until_all_is_done(slurm: Slurm, field: Field) -> None:
+    """Both ways of `--signal`, as Slurm sends it: to the batch shell, which is our farmer, and to the steps."""
+    field.plant(*["until [ -e go ] || [ -e go.$PROC_NUMBER ]; do sleep 0.1; done"] * 40)
+    alone = slurm.submit(field.folder, "-w", "n1", "slurm_test.sh", "tasks.txt")
+    steps = slurm.submit(field.folder, "--nodes=2", "srun_test.sh", "tasks.txt")
+    wait_until(lambda: field.nodes() == {"n1", "n2", "n3"}, PATIENCE, "all nodes work")
+    for one in (1, 2):
+        done = len(field.ids("finished"))
+        (field.folder / f"go.{field.claimed()[0]}").touch()
+        wait_until(lambda: len(field.ids("finished")) > done, PATIENCE, "a task is finished")  # noqa: B023
+        for job in (alone, steps) if one == 1 else (alone,):
+            slurm.say("scontrol", "update", f"jobid={job}", "EndTime=now+75seconds")
+        wait_until(lambda: slurm.about(alone)["Restarts"] == str(one), PATIENCE, "it is started again")  # noqa: B023
+        before = field.told("began").total()
+        wait_until(lambda: field.told("began").total() >= before + 8, PATIENCE, "it works again")  # noqa: B023
+    (field.folder / "go").touch()
+    assert slurm.wait(alone) == ["COMPLETED"]
+    field.assert_all_is_done()
+    assert slurm.wait(steps) == ["FAILED"]  # with 75
+    assert field.said(alone).count("stopping (SIGUSR1)") == 2
+    assert field.said(alone).count("Slurm is asked to start this job again") == 2
+    assert field.said(steps).count("stopping (SIGUSR1)") == 2
+    assert "start this job again" not in field.said(steps)
