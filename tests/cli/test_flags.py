@@ -138,6 +138,22 @@ def test_a_task_that_would_not_fit_is_not_started(farm) -> None:
     assert farm.waiting() == [0]
 
 
+@walks("run", "--requeue")
+def test_a_slurm_job_is_started_again_if_asked_for_and_nothing_else_is(farm) -> None:
+    before = left_behind(farm.write("true", "sleep 60").folder)
+    refused = farm.run("--requeue", check=2)
+    assert "--requeue: a Slurm job is wanted, found none" in refused.stderr
+    assert left_behind(farm.folder) == before
+    for name, does in (("scontrol", 'echo "$@" >> asked'), ("squeue", "exit 1")):
+        (farm.folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (farm.folder / name).chmod(0o755)
+    job = {**os.environ, "SLURM_JOB_ID": "12", "PATH": f"{farm.folder}:{os.environ['PATH']}"}
+    farm.run("-n", "1", "--timeout", "2", env=job, check=75)
+    assert not (farm.folder / "asked").exists()
+    farm.write("true", "sleep 60", "true", "true").run("-n", "2", "--timeout", "2", "--requeue", env=job, check=75)
+    assert (farm.folder / "asked").read_text() == "requeue 12\n"
+
+
 @walks("run", "--task-timeout")
 def test_a_task_that_takes_too_long_fails(farm) -> None:
     done = farm.write("sleep 60", "true").run("--task-timeout", "0.3", check=1)

@@ -32,6 +32,12 @@ class Field(Farm):
         self.write(*[f"{tell % 'began'}; {command} && {tell % 'ended'}" for command in commands])
         return self
 
+    def add_to_script(self, name: str, flags: str) -> None:
+        """Give the farmers that a script starts these flags, too."""
+        script = (self.folder / name).read_text()
+        assert script.count("pytaskfarmer.py ") == 1
+        (self.folder / name).write_text(script.replace("pytaskfarmer.py ", f"pytaskfarmer.py {flags} "))
+
     def told(self, what: str) -> Counter[int]:
         """How often each task has begun, or ended."""
         lines = [line.split() for line in self._oracle()]
@@ -175,3 +181,35 @@ def test_slurms_warnings_stop_farmers_and_a_job_is_started_again_until_all_is_do
     assert field.said(alone).count("Slurm is asked to start this job again") == 2
     assert field.said(steps).count("stopping (SIGUSR1)") == 2
     assert "start this job again" not in field.said(steps)
+
+
+def test_a_job_that_knows_its_end_begins_nothing_that_would_not_be_done_and_is_started_again(
+    slurm: Slurm, field: Field
+) -> None:
+    """The end is asked of Slurm: of two minutes it leaves but a quarter, less than the tasks need together."""
+    field.plant(*["sleep 3"] * 36)
+    field.add_to_script("slurm_test.sh", "--margin 1m45s --expect 5s -n 4")
+    job = slurm.submit(field.folder, "--time=2", "slurm_test.sh", "tasks.txt")
+    assert slurm.wait(job) == ["COMPLETED"]
+    field.assert_all_is_done_once()
+    assert int(slurm.about(job)["Restarts"]) >= 1
+    assert "s left, tasks take up to 5 s: " in field.said(job)
+    assert "squeue" not in field.said(job)
+
+
+# A node that dies
+
+
+def test_the_tasks_of_a_node_without_power_are_done_by_the_others(slurm: Slurm, field: Field) -> None:
+    field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 6, *["sleep 5"] * 20)
+    field.add_to_script("srun_test.sh", "--dead-after 10s")
+    slurm.submit(field.folder, "--nodes=3", "--no-kill", "srun_test.sh", "tasks.txt")
+    wait_until(lambda: field.nodes() == {"n1", "n2", "n3"}, PATIENCE, "all nodes work")
+    slurm.cut_power("n3")
+    (field.folder / "go").touch()
+    wait_until(lambda: len(field.ids("finished")) == 26, PATIENCE, "the others have done it all")
+    wait_until(lambda: list((field.workdir / "running").iterdir()) == [], PATIENCE, "they have left")
+    field.assert_all_is_done()
+    again = [id for id, times in field.told("began").items() if times > 1]
+    assert 1 <= len(again) <= 4, "only what ran on n3 ran again"
+    assert max(field.told("began").values()) == 2

@@ -169,4 +169,5 @@ EXPLAINED = [
     "letters, digits, dots and dashes are wanted",
     "--hosts goes with --token",
     "hosts came within",
+    "a Slurm job is wanted",
 ]
