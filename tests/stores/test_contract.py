@@ -13,6 +13,7 @@ from textfarm import TextFarm, ended, finished, work_off
 from taskfarmer.errors import Fenced
 from taskfarmer.model import Claim, Outcome, State
 from taskfarmer.stores import slotfile
+from taskfarmer.stores.base import Parting
 from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 
@@ -87,6 +88,20 @@ def test_nothing_is_claimed_from_an_empty_store(farm: TextFarm) -> None:
     with farm.farmer() as store:
         exchange = store.exchange([], 5)
         assert (exchange.claims, exchange.left, exchange.running_elsewhere) == ([], 0, 0)
+
+
+def test_of_the_farmers_of_a_job_that_leave_at_the_same_time_one_is_the_last(
+    farm: TextFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm.load(*numbered(3))
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    with farm.farmer():
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        with farm.farmer() as one, farm.farmer() as two:
+            settled = two.exchange([], 1).claims
+            two.exchange(finished(settled), 0)
+            assert one.leave_job() == Parting(is_last=False, waiting=2, settled=1)
+            assert two.leave_job() == Parting(is_last=True, waiting=2, settled=1), "the other may not have ended yet"
 
 
 def test_what_farmers_learn_of_lengths_is_added_up_and_told_to_all(farm: TextFarm) -> None:
