@@ -16,7 +16,7 @@ from conftest import wait_until
 SCRIPT = Path(__file__).with_name("slurm.sh")
 NODES = 3
 #: Generous: Slurm looks at time limits every 30 s, and the machine may be slow.
-PATIENCE = 80.0
+PATIENCE = 180.0
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
