@@ -434,8 +434,11 @@ def _add_one(path: str) -> None:
 
 def delays(meeting: Meeting) -> Delays | None:
     """How long it takes until another host's `stat` tells of a new name, a new size and a removal."""
-    new, grown, gone = (meeting.path(name) for name in ("new", "grown", "gone"))
+    # In a folder of its own: what else is done in one makes a host ask anew for all of it.
+    quiet = meeting.path("quiet")
+    new, grown, gone = (os.path.join(quiet, name) for name in ("new", "grown", "gone"))
     if meeting.leads:
+        files.make_folder(quiet)
         for path in (grown, gone):
             _overwrite(path, b"1\n")
         meeting.say("look")
