@@ -131,14 +131,22 @@ def test_locks_that_both_get_are_noticed(two: Two, monkeypatch: pytest.MonkeyPat
 
 def test_shared_locks_that_do_not_keep_others_out_are_noticed(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
     """A farmer's presence is a shared lock."""
-    real = fcntl.flock
+    leader: list[threading.Thread] = []
 
     def flock(fd: int, kind: int) -> None:
-        real(fd, fcntl.LOCK_UN if kind & fcntl.LOCK_SH else kind)
+        gives_way = kind & fcntl.LOCK_SH and threading.current_thread() in leader
+        fcntl.flock(fd, fcntl.LOCK_UN if gives_way else kind)
+
+    def part(meeting: Meeting) -> Any:
+        if meeting.leads:
+            leader.append(threading.current_thread())
+        return probe._flock(meeting)
 
     names = {name: getattr(fcntl, name) for name in ("LOCK_EX", "LOCK_NB", "LOCK_UN", "LOCK_SH")}
+    assert two.play(part) == YES
+    leader.clear()
     monkeypatch.setattr(probe, "fcntl", SimpleNamespace(flock=flock, **names))
-    assert two.play(probe._flock).answer is Answer.NO
+    assert two.play(part).answer is Answer.NO
 
 
 @pytest.mark.parametrize("kind", ["flock", "soft"])
