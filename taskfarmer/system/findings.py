@@ -204,7 +204,9 @@ def _mend(found: Findings) -> str:
     mount = found.mount
     stale = any(group.content.answer is Answer.NO for _, group in _groups(found))
     if mount.kind == "fuse.glusterfs" and stale:
-        return "mount it with -o fopen-keep-cache=off"
+        return "mount it with -o fopen-keep-cache=off,attribute-timeout=0,entry-timeout=0"
+    if mount.kind.startswith("fuse") and stale:
+        return "or have it mounted so that it remembers no attributes (often -o attr_timeout=0)"
     if mount.kind.startswith("nfs") and stale and "nocto" in mount.options:
         return "mount it without nocto"
     if _twins(found.hosts):

@@ -106,8 +106,7 @@ def glusterfs(folder: Path, *options: str, locks: bool = True) -> Iterator[Mount
 
     def command(mount: Path) -> list[str]:
         log = ["-l", f"{mount}.log", "-p", f"{mount}.pid"]
-        caches = ["--attribute-timeout=0", "--entry-timeout=0"]
-        return ["glusterfs", "-N", "-f", str(folder / "client.vol"), *caches, *options, *log, str(mount)]
+        return ["glusterfs", "-N", "-f", str(folder / "client.vol"), *options, *log, str(mount)]
 
     with _running(server), _listening(port), _twice(folder, command) as mounts:
         yield mounts

@@ -103,7 +103,7 @@ def test_a_verdict_that_is_not_safe_says_why_and_what_to_set() -> None:
     )
     stale = judge(found("fuse.glusterfs", between=ALL._replace(content=LATE)))
     assert len(stale.reasons) == 1
-    assert stale.advice[0] == "mount it with -o fopen-keep-cache=off"
+    assert stale.advice[0] == "mount it with -o fopen-keep-cache=off,attribute-timeout=0,entry-timeout=0"
     for _, here, between, _, expected in SEEN:
         if expected is not SAFE:
             diagnosis = judge(found("fuse", here, between, ("nolock",)))
