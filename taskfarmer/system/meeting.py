@@ -207,7 +207,8 @@ def clear(folder: str) -> None:
 def _clear(folder: str) -> None:
     try:
         # A new name makes this host forget its list of the others.
-        os.close(os.open(os.path.join(folder, f"clear_{os.getpid()}"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        name = os.path.join(folder, f"clear_{os.urandom(4).hex()}")
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     except FileNotFoundError:
         return
     except OSError as error:

@@ -29,6 +29,7 @@ def examine(filesystem: AbstractContextManager[two_mounts.Mounts]) -> dict[str, 
         before = os.listdir(mounts[0])
         asked = [_start(f"n{number}", mount) for number, mount in enumerate(mounts, 1)]
         said = [process.communicate(timeout=240) for process in asked]
+        assert [bool(out) for out, _ in said].count(True) == 1, said
         (found,) = [json.loads(out) for out, _ in said if out]
         statuses = {process.returncode for process in asked}
         assert statuses == {["safe", "safe with --lock soft", "unsafe"].index(found["verdict"])}, said
