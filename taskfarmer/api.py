@@ -181,9 +181,9 @@ def _farm(
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, shared)
 
-    def end_leftovers(slot: int) -> None:
+    def end_leftovers(slot: int, worker: int) -> None:
         marks = f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"
-        leftovers.kill_marked(*marks, leaders=store.leaders(slot))
+        leftovers.kill_marked(*marks, leaders=store.leaders(slot), name=process.worker_name(worker))
 
     presence = store.join(slots)
     try:

@@ -77,7 +77,7 @@ class Farmer:
         stop: Stop,
         timeline: Timeline,
         policy: Policy,
-        end_leftovers: Callable[[int], object],
+        end_leftovers: Callable[[int, int], object],
         tell: Callable[[Notice], None],
     ) -> None:
         self._store = store
@@ -397,7 +397,7 @@ class Farmer:
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
         if lost.claims:
-            self._end_leftovers(lost.slot)
+            self._end_leftovers(lost.slot, lost.pid)
             ended = self._store.ended(lost.slot, lost.claims)
             for attempt in ended:
                 self._note(attempt)

@@ -76,6 +76,7 @@ class Worker:
         self._hurry = False
         self._trouble = ""
         process.become_subreaper()
+        process.take_name(process.worker_name(os.getpid()))
         if self._leash is not None:
             self._leash.start()
 

@@ -2,8 +2,10 @@
 
 It is known by its mark, `TASKFARMER_OWNER=OWNER` in its environment, and by the session of its task as the worker wrote
 it down, so that a task which has cleared its environment is found, too. Hazards kept here: a pid is used again, so a
-session is its leader's pid and start time; the environment of another user's processes cannot be read, nor can they be
-ended, so whatever may be a task of his is told instead.
+session is its leader's pid and start time; a process that is just executing a program has no environment for a moment, so
+it is looked at again; one that a dying worker has just forked is still a copy of it, and known by the worker's name; the
+environment of another user's processes cannot be read, nor can they be ended, so whatever may be a task of his is told
+instead.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from taskfarmer.system.process import shows_everybody
 
 _ENV_LIMIT = 1 << 20
 _PATIENCE = 10.0
+_ROUNDS = 5
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD in linux/sched.h
 
 
 class Leader(NamedTuple):
@@ -29,20 +33,26 @@ class Leader(NamedTuple):
 
 
 class _Process(NamedTuple):
+    name: str
     parent: int
     session: int
     start: int
 
 
-def kill_marked(*marks: str, leaders: Collection[Leader] = ()) -> int:
+def kill_marked(*marks: str, leaders: Collection[Leader] = (), name: str | None = None) -> int:
     """Kill every process of this host whose environment holds all of `marks` (`NAME=value`), every one of `leaders`,
     and their sessions. Returns how many there were.
+
+    `name`: that of a dead worker (comm in proc(5)), and so of what it had forked and not yet turned into its task.
     """
     wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     sessions: set[int] = set()
     found: set[int] = set()
     patience = time.monotonic() + _PATIENCE
-    while (alive := _ours(wanted, leaders, sessions)) and time.monotonic() < patience:
+    while time.monotonic() < patience:
+        alive, undecided = _ours(wanted, leaders, sessions, name)
+        if not alive and not undecided:
+            break
         found |= alive
         for pid in alive:
             try:
@@ -53,40 +63,75 @@ def kill_marked(*marks: str, leaders: Collection[Leader] = ()) -> int:
     return len(found)
 
 
-def _ours(marks: list[bytes], leaders: Collection[Leader], sessions: set[int]) -> set[int]:
-    """What is to be killed. The sessions found are kept in `sessions`: their leader dies first."""
-    everybody = _everybody()
-    marked = {pid for pid, start in leaders if pid in everybody and everybody[pid].start == start}
-    marked |= {pid for pid in everybody if pid not in marked and _is_marked(pid, marks)}
+def _ours(
+    marks: list[bytes], leaders: Collection[Leader], sessions: set[int], name: str | None = None
+) -> tuple[set[int], set[int]]:
+    """What is to be killed, and what must be looked at again. Sessions are kept in `sessions`: their leader dies first."""
+    everybody: dict[int, _Process] = {}
+    marked: set[int] = set()
+    undecided: set[int] = set()
+    seen: set[int] = set()
+    for _ in range(_ROUNDS):
+        new = _pids() - seen
+        if not new:
+            break
+        seen |= new
+        # One of these may fork and end before we come to it: its child is among the new ones of the next round.
+        everybody |= _look_at(new)
+        for pid in new & everybody.keys():
+            one = everybody[pid]
+            look: bool | None = Leader(pid, one.start) in leaders or one.name == name
+            look = look or _is_marked(pid, marks)
+            (undecided if look is None else marked if look else set()).add(pid)
     sessions |= {everybody[pid].session for pid in marked if everybody[pid].session in marked}
-    return marked | {pid for pid, one in everybody.items() if one.session in sessions}
+    return marked | {pid for pid, one in everybody.items() if one.session in sessions}, undecided
 
 
-def _is_marked(pid: int, marks: list[bytes]) -> bool:
-    """Whether a process's environment holds all marks, in whatever order a shell has put it."""
+def _is_marked(pid: int, marks: list[bytes]) -> bool | None:
+    """Whether a process's environment holds all marks, in whatever order a shell has put it; None: it has none yet."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            env = b"\0" + file.read(_ENV_LIMIT) + b"\0"
+        env = _environment_of(pid)
+        if not env:
+            if _is_between_programs(pid):
+                return None
+            env = _environment_of(pid)  # what was empty may have been that of the program before
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM):
             raise
         return False  # gone, or another user's
-    return all(mark in env for mark in marks)
+    return all(mark in b"\0" + env + b"\0" for mark in marks)
 
 
-def _everybody() -> dict[int, _Process]:
-    """Every living process but this one, as far as we may see them."""
-    everybody = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # gone, or hidden from us
-            if fields[0] not in b"ZX":
-                everybody[int(name)] = _Process(int(fields[1]), int(fields[3]), int(fields[19]))
-    return everybody
+def _environment_of(pid: int) -> bytes:
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return file.read(_ENV_LIMIT)
+
+
+def _is_between_programs(pid: int) -> bool:
+    """Whether execve(2) is under way: there is an address space, and in it no place for an environment yet."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0] not in b"ZX" and not int(fields[6]) & _KERNEL_THREAD and int(fields[48]) == 0
+
+
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
+
+
+def _look_at(pids: Collection[int]) -> dict[int, _Process]:
+    """Those of these processes that live, as far as we may see them."""
+    found = {}
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                before, _, after = file.read().rpartition(b")")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # gone, or hidden from us
+        fields = after.split()
+        if fields[0] not in b"ZX":
+            name = os.fsdecode(before.partition(b"(")[2])
+            found[pid] = _Process(name, int(fields[1]), int(fields[3]), int(fields[19]))
+    return found
 
 
 def may_run_on(owner: Owner, user: int, *marks: str, leaders: Collection[Leader] = ()) -> str:
@@ -97,7 +142,7 @@ def may_run_on(owner: Owner, user: int, *marks: str, leaders: Collection[Leader]
     somebody else's (a login has). That may be too much, and then the tasks wait; it is never too little.
     """
     if os.geteuid() in (0, user):
-        found = _ours([b"\0" + os.fsencode(mark) + b"\0" for mark in marks], leaders, set())
+        found, _ = _ours([b"\0" + os.fsencode(mark) + b"\0" for mark in marks], leaders, set())
     elif shows_everybody():
         found = _strangers(owner, user)
     else:
@@ -106,7 +151,7 @@ def may_run_on(owner: Owner, user: int, *marks: str, leaders: Collection[Leader]
 
 
 def _strangers(owner: Owner, user: int) -> set[int]:
-    everybody = _everybody()
+    everybody = _look_at(_pids())
     young = {pid for pid, one in everybody.items() if one.start > owner.start}  # it loads for more than a tick
     found = set()
     for pid in young:

@@ -96,6 +96,19 @@ def load_subreaper() -> None:
     import ctypes  # noqa: F401
 
 
+def worker_name(pid: int) -> str:
+    """What `ps` calls a worker. What it forks is called so, too, until it executes its program."""
+    return f"worker-{pid}"
+
+
+def take_name(name: str) -> None:
+    """Be called so from now on (prctl(2), PR_SET_NAME); at most 15 bytes."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(15, name.encode(), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NAME)")
+
+
 def become_subreaper() -> None:
     """Make this process the parent of every descendant whose own parent dies (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     import ctypes

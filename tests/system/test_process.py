@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 from taskfarmer.model import Launch, Owner
 from taskfarmer.system import leftovers, process
@@ -147,6 +148,33 @@ def test_a_session_is_killed_by_its_leader_and_not_by_a_pid_that_is_used_again(t
     assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start)]) == 2
     assert not any(map(process.exists, pids))
     task.wait(30)
+
+
+def test_what_is_forked_while_one_looks_is_found(tmp_path: Path) -> None:
+    """A task that ends while its worker is mourned may leave a child that no look at all processes has seen yet."""
+    for number in range(300):
+        mark = f"TASKFARMER_OWNER=n1.1.4.{tmp_path.name}.{number}"
+        name, _, value = mark.partition("=")
+        shell = subprocess.Popen(["sh", "-c", "setsid sleep 30 & exit"], env={**os.environ, name: value})
+        time.sleep(number % 60 / 10_000)
+        leftovers.kill_marked(mark)
+        shell.wait()
+        assert leftovers.kill_marked(mark) == 0, f"left behind by number {number}"
+
+
+def test_what_a_dead_worker_had_forked_is_known_by_its_name() -> None:
+    """Between fork and exec a task has the environment of its worker, which is not marked."""
+    pid = os.fork()
+    if not pid:
+        process.take_name(process.worker_name(4711))
+        signal.pause()
+    try:
+        wait_until(lambda: Path(f"/proc/{pid}/comm").read_text() == "worker-4711\n")
+        assert leftovers.kill_marked("NOBODY=has this", name=process.worker_name(4712)) == 0
+        assert leftovers.kill_marked("NOBODY=has this", name=process.worker_name(4711)) == 1
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_nothing_is_killed_where_nothing_is_marked() -> None:
