@@ -85,8 +85,9 @@ class TextStore:
         return presence
 
     def meet(self, is_called_away: Callable[[], bool]) -> None:
-        """Make sure that locks exclude. See TaskSource."""
-        self.workdir.owners.meet(is_called_away)
+        """Make sure that locks exclude. See TaskSource. With soft locks nothing depends on those of the filesystem."""
+        if self.workdir.farm is not None and self.workdir.farm["lock"]["kind"] != "soft":
+            self.workdir.owners.meet(is_called_away)
 
     def leave(self) -> None:
         """Stop being an owner. What is still claimed stays, for whoever recovers us."""
