@@ -87,6 +87,7 @@ def test_attributes_that_are_remembered_are_measured(tmp_path: Path) -> None:
     assert all(seconds > 1 for seconds in found["delays"].values())
 
 
+@pytest.mark.campaign  # now and then its caches outlive our patience with them
 @needs("sshfs")
 def test_sshfs_is_unsafe(tmp_path: Path) -> None:
     found = examine(two_mounts.sshfs(tmp_path, "dcache_timeout=3"))
