@@ -21,6 +21,7 @@ from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, Owner, State
 from taskfarmer.stores.base import Added, Recovered, TaskSource
+from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.system import files
 from taskfarmer.system.presence import Presence
 from taskfarmer.system.vigil import SAMPLES
@@ -50,7 +51,7 @@ class Policy(NamedTuple):
     job_end: JobEnd | None = None
     expect: float | None = None
     sick_node_stop: bool = True
-    dead_after: float = 30.0
+    dead_after: float = DEAD_AFTER
 
 
 class DiskTrouble:

@@ -162,6 +162,8 @@ class Worker:
 
     def _attend(self, claim: Claim, pid: int, begun: float) -> Attempt:
         """Wait for a running task; end it when its time is up or the farmer says so."""
+        if self._leash is not None:
+            self._leash.was_torn = False  # while we had nothing to run that was no matter
         deadline = begun + self._timeout
         start_line_at = begun + LONG
         look_at_log_at = begun + self._look_at_log_every
@@ -185,7 +187,6 @@ class Worker:
 
     def _ended(self, claim: Claim, begun: float, ended: process.Ended) -> Attempt:
         if self._leash is not None and self._leash.was_torn:
-            self._leash.was_torn = False
             return self._attempt(
                 claim,
                 Outcome.INTERRUPTED,
