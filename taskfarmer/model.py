@@ -5,7 +5,7 @@ They are named tuples and not dataclasses because a thousand nodes import this m
 """
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Mapping, NamedTuple
 
 
 class State(Enum):
@@ -126,16 +126,19 @@ class Slot(NamedTuple):
 class Launch(NamedTuple):
     """How a command is started: what a runner says.
 
-    `program` is the file to execute, `argv` what it is told, beginning with its name; `env` adds to the farmer's
-    environment. `fallback` is started when the kernel refuses the program (not there, not executable, a script without
-    `#!`), so that a shell can do, or say, what it would have done in the first place.
+    `program` is the file to execute, `argv` what it is told, beginning with its name; `env` adds to the environment of
+    tasks, and takes away what is None. `fallback` is started when the kernel refuses the program (not there, not
+    executable, a script without `#!`), so that a shell can do, or say, what it would have done in the first place.
+    `folder` is made before and kept; `scratch` is made before, for this user alone, and removed with all in it after.
     """
 
     program: str
     argv: tuple[str, ...]
-    env: dict[str, str] = {}  # never changed
+    env: Mapping[str, str | None] = {}  # never changed
     cwd: str | None = None
     fallback: "Launch | None" = None
+    folder: str | None = None
+    scratch: str | None = None
 
 
 class Record(NamedTuple):

@@ -72,7 +72,7 @@ except SystemExit as end:
     ("room", "word", "allowed"),
     [
         ("taskfarmer", "filelock", {"system/lock.py"}),
-        ("taskfarmer", "signal.signal(", {"farm/stop.py"}),
+        ("taskfarmer", "signal.signal(", {"farm/stop.py", "system/hosted.py"}),
         ("taskfarmer", "preexec_fn=", set()),
     ],
 )

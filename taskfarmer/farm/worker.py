@@ -16,8 +16,9 @@ from typing import Protocol
 from taskfarmer.farm.environment import set_task, task_environment
 from taskfarmer.farm.heartbeat import Leash
 from taskfarmer.farm.orders import Halt, Report, Setup, Work
+from taskfarmer.farm.starter import REFUSED, NotStarted, Starter
 from taskfarmer.farm.tasklog import TaskLog
-from taskfarmer.model import Attempt, Claim, Launch, Outcome, Slot, State, Task
+from taskfarmer.model import Attempt, Claim, Outcome, Slot, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import files, process
@@ -32,8 +33,6 @@ _LOOK_AT_LOG = 0.25
 _SLOT_FILE_LIMIT = 1 << 16
 #: Signals that a batch system sends to tasks and farmer alike; then the farmer is asked what was meant.
 _SENT_TO_ALL = frozenset((1, 2, 9, 10, 12, 15))
-#: The kernel refused the program itself: a shell would say so, or run it as a script.
-_REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
 _FAR = float("inf")
 _LONGEST_WAIT = 3600.0
 
@@ -61,8 +60,7 @@ class Worker:
         self._log = TaskLog(setup, slot)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._env = task_environment(os.environb, setup.owner, setup.workdir, slot, setup.keep_mpi_env)
-        runner_class, options = setup.runner
-        self._runner = runner_class(**options)
+        self._starter = Starter(setup.runner, self._slot, self._null)
         self._timeout = _FAR if setup.task_timeout is None else setup.task_timeout
         self._leash = Leash(setup.contact, farmer, process.kill_descendants) if setup.contact else None
         self._look_at_log_every = _LOOK_AT_LOG if setup.log_limit else _FAR
@@ -125,11 +123,15 @@ class Worker:
             return
         set_task(self._env, claim)
         try:
-            pid = self._start(claim)
-        except (OSError, ValueError) as error:
+            pid = self._starter.start(claim, self._env, self._output)
+        except (OSError, ValueError, NotStarted) as error:
             attempt = self._not_started(claim, begun, error)
         else:
             attempt = self._attend(claim, pid, begun)
+        try:
+            self._starter.clear()
+        except OSError as error:
+            self._log.write(f"pytaskfarmer: {error.filename}: cannot be removed: {error.strerror}\n")
         try:
             self._log.close(attempt.outcome.state is State.FAILED, claim.attempt)
         except OSError as error:
@@ -137,25 +139,13 @@ class Worker:
         self._record(attempt)
         self._done.append(attempt)
 
-    def _start(self, claim: Claim) -> int:
-        launch: Launch = self._runner.launch(Task(claim.id, claim.command), self._slot)
-        env = self._env
-        if launch.env:
-            env = {**env, **{os.fsencode(name): os.fsencode(value) for name, value in launch.env.items()}}
-        try:
-            return process.start(launch, env, self._null, self._output)
-        except OSError as error:
-            if launch.fallback is None or error.errno not in _REFUSED:
-                raise
-            return process.start(launch.fallback, env, self._null, self._output)
-
-    def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError) -> Attempt:
+    def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError | NotStarted) -> Attempt:
         number = error.errno if isinstance(error, OSError) else None
         why = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown"
         if number == errno.E2BIG:
             why = f"{why}: the line has {len(claim.command)} bytes"
         self._log.write(f"pytaskfarmer: {claim.command[:200]}: {why}\n")
-        if number in _REFUSED:
+        if number in REFUSED:
             status = 127 if number == errno.ENOENT else 126
             return self._attempt(claim, Outcome.FAILED, status, begun, note=why)
         return self._attempt(claim, Outcome.NOT_STARTED, 0, begun, note=why)

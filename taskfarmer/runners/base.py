@@ -1,13 +1,53 @@
-"""What a runner is: task and slot in, Launch out."""
+"""What a runner is: task and slot in, Launch out.
+
+A runner spells, it does not start: its worker does (farm/starter.py). Only one whose class overrides `run`, as runners
+were written before 0.2.0, starts its task itself: in a process of its own, which is what is then waited for and ended.
+"""
 
 from __future__ import annotations
 
+import os
+from typing import IO, Mapping
+
 from taskfarmer.model import Launch, Slot, Task
+from taskfarmer.system import process
 
 
 class Runner:
-    """Says how a command is started. Override `launch`; it must be pure and quick, it runs once per attempt."""
+    """Says how a command is started. Override `launch`; it must be pure and quick: it runs once per attempt.
+
+    The constructor's keyword arguments are the options of a definition; their annotations (bool, int, float, str,
+    list[str], pathlib.Path, each also `| None`) say what an INI file's text becomes.
+    """
+
+    _running = 0
 
     def launch(self, task: Task, slot: Slot) -> Launch:
-        """The argv, the additions to the environment and the directory for this task."""
-        raise NotImplementedError
+        """The program and argv, the additions to the environment and the directory for this task."""
+        raise NotImplementedError(f"{type(self).__name__} has no launch(task, slot)")
+
+    def slots(self, environ: Mapping[str, str]) -> int | None:
+        """How many tasks may run at a time, where the runner knows better than the number of cores here. Else None."""
+        return None
+
+    def check(self, environ: Mapping[str, str]) -> None:
+        """Raise UsageError, before anything is claimed, where tasks could not be started."""
+
+    def run(self, taskid: int, command: str, logfh: IO[str]) -> int:
+        """Run a command with its output in `logfh`; return its exit status, negative for a signal's number.
+
+        Subclasses may override this and `terminate`, or call it with another command. Raises OSError.
+        """
+        launch = self.launch(Task(taskid, command), Slot(int(os.environ.get("TASKFARMER_SLOT", "0"))))
+        self._running = process.start(launch, process.with_changes(os.environb, launch.env), 0, logfh.fileno())
+        return process.exit_code(self._running)
+
+    def terminate(self) -> None:
+        """End what `run` runs: called in the process that is in `run`, when the task shall end."""
+        if self._running:
+            process.end_session(self._running)
+
+
+def runs_itself(runner: Runner) -> bool:
+    """Whether a runner starts its tasks itself, because its class overrides `run`."""
+    return type(runner).run is not Runner.run

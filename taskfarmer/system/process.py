@@ -10,7 +10,7 @@ import os
 import signal
 import stat
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, Mapping, NamedTuple
 
 from taskfarmer.model import Launch, Owner
 from taskfarmer.system import job
@@ -158,6 +158,17 @@ def _spawn(launch: Launch, env: dict[bytes, bytes], actions: tuple[tuple[int, in
     )
 
 
+def with_changes(env: Mapping[bytes, bytes], changes: Mapping[str, str | None]) -> dict[bytes, bytes]:
+    """An environment with what a runner adds to it, and without what it takes away (None)."""
+    changed = dict(env)
+    for name, value in changes.items():
+        if value is None:
+            changed.pop(os.fsencode(name), None)
+        else:
+            changed[os.fsencode(name)] = os.fsencode(value)
+    return changed
+
+
 def find_program(name: str, path: str) -> str | None:
     """Where a shell would find a command: the first executable of that name in `path`."""
     if "/" in name:
@@ -205,6 +216,11 @@ def poll(pid: int) -> Ended | None:
     return Ended(raw, usage.ru_utime + usage.ru_stime, usage.ru_maxrss) if got else None
 
 
+def exit_code(pid: int) -> int:
+    """Wait for a child of ours: its exit status, or a signal's number, negative."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def reap_strays() -> None:
     """Collect adopted children that have ended. Only while no task of ours is running: its status would go, too."""
     try:
@@ -234,6 +250,14 @@ def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
     spare = _older_children(pid)
     _end(is_over, spare, grace, hurry)
     return ended
+
+
+def end_session(pid: int) -> None:
+    """Ask all in the session that a child of ours leads to end (TERM)."""
+    try:
+        os.killpg(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has ended, which is what we want
 
 
 def kill_descendants() -> None:

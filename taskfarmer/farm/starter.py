@@ -1,0 +1,86 @@
+"""Starts the attempts of one slot as its runner says, and clears away after them."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from taskfarmer.model import Claim, Launch, Slot, Task
+from taskfarmer.runners.base import Runner, runs_itself
+from taskfarmer.system import hosted, process
+
+#: The kernel refused the program itself: a shell would say so, or run it as a script.
+REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
+
+
+class NotStarted(Exception):
+    """An attempt could not begin; its words say why."""
+
+
+class Starter:
+    """One slot's runner at work. `runner`: a class and the options of its constructor."""
+
+    def __init__(self, runner: tuple[type[Runner], dict[str, Any]], slot: Slot, null: int) -> None:
+        self._class, self._options = runner
+        self._runner = self._class(**self._options)
+        self._hosts = runs_itself(self._runner)
+        self._slot = slot
+        self._null = null
+        self._scratch: str | None = None
+
+    def start(self, claim: Claim, env: dict[bytes, bytes], output: int) -> int:
+        """Start an attempt; return its pid. Raises OSError as execve(2) says it, NotStarted, ValueError (a NUL byte)."""
+        if self._hosts:
+            return hosted.start(lambda: _Hosted(self._class(**self._options), claim), env, self._null, output)
+        launch = self._spell(claim)
+        self._make_folders(launch)
+        if launch.env:
+            env = process.with_changes(env, launch.env)
+        try:
+            return process.start(launch, env, self._null, output)
+        except OSError as error:
+            if launch.fallback is None or error.errno not in REFUSED:
+                raise
+            return process.start(launch.fallback, env, self._null, output)
+
+    def _spell(self, claim: Claim) -> Launch:
+        try:
+            return self._runner.launch(Task(claim.id, claim.command), self._slot)
+        except Exception as error:  # a user's class may raise anything; that is one failed task, not the farm's end
+            raise NotStarted(f"the runner {self._class.__name__} failed: {type(error).__name__}: {error}") from error
+
+    def _make_folders(self, launch: Launch) -> None:
+        try:
+            if launch.folder is not None:
+                os.makedirs(launch.folder, exist_ok=True)
+            if launch.scratch is not None:
+                os.mkdir(launch.scratch, 0o700)
+                self._scratch = launch.scratch
+            if launch.cwd is not None and not os.path.isdir(launch.cwd):
+                raise NotStarted(f"{launch.cwd}: there is no such directory to start it in")
+        except OSError as error:
+            raise NotStarted(f"{error.filename}: the directory cannot be made: {error.strerror}") from error
+
+    def clear(self) -> None:
+        """The attempt has ended: remove what was made for it alone. Raises OSError when that cannot be done."""
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            import shutil
+
+            shutil.rmtree(scratch)
+
+
+class _Hosted(hosted.Act):
+    """A runner that starts its tasks itself, at one task."""
+
+    def __init__(self, runner: Runner, claim: Claim) -> None:
+        self._runner = runner
+        self._claim = claim
+
+    def run(self) -> object:
+        with open(1, "w", closefd=False) as log:
+            return self._runner.run(self._claim.id, self._claim.command, log)
+
+    def terminate(self) -> None:
+        self._runner.terminate()
