@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from taskfarmer.farm.worker import _REFUSED
+from taskfarmer.farm.starter import REFUSED
 from taskfarmer.model import Slot, Task
 from taskfarmer.runners import BasicRunner
 from taskfarmer.system import process
@@ -71,7 +71,7 @@ def as_the_farm_does(line: str, log: int, null: int) -> int:
     try:
         pid = process.start(launch, env, null, log)
     except OSError as error:
-        if launch.fallback is None or error.errno not in _REFUSED:
+        if launch.fallback is None or error.errno not in REFUSED:
             raise
         pid = process.start(launch.fallback, env, null, log)
     return os.waitpid(pid, 0)[1]
