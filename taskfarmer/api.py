@@ -4,14 +4,17 @@ import os
 import time
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import DiskError, Fenced, Interrupted, UsageError
+from taskfarmer.farm.choices import Choices
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.farm.stop import Stop
 from taskfarmer.farm.tally import Tally
-from taskfarmer.model import Owner, State, Task
-from taskfarmer.settings import plugins
+from taskfarmer.model import Launch, Owner, Slot, State, Task
+from taskfarmer.runners.base import Runner, runs_itself
+from taskfarmer.settings.definitions import BUILT_IN, Definition
+from taskfarmer.settings.plugins import Loaded
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.stores.textfiles import TextStore
@@ -34,6 +37,8 @@ class RunOptions(NamedTuple):
     slots: int | None = None
     runner: str = "default"
     tasklist_handler: str = "default"
+    config: Sequence[str] = ()
+    overlap: bool = False
     timeout: float | None = None
     task_timeout: float | None = None
     grace: float = 5.0
@@ -69,6 +74,8 @@ class Start(NamedTuple):
     usable_cores: int
     machine_cores: int
     shell: str
+    runner: Definition = BUILT_IN["runner"]
+    tasklist_handler: Definition = BUILT_IN["tasklist"]
 
 
 class Status(NamedTuple):
@@ -108,9 +115,13 @@ def _run(
     if options.requeue:
         check_requeue()
     workdir_path = options.workdir or default_workdir(tasklist)
-    runner = plugins.look_up("runner", options.runner, plugins.RUNNERS)
-    handler = _handler(tasklist, options, workdir_path)
-    slots = _slots(options.slots)
+    choices = _choices(tasklist, options, tell)
+    runner = choices.runner(options.runner, options.shell, options.overlap)
+    reader = choices.reader(options.tasklist_handler)
+    handler = reader.build(tasklist, workdir_path)
+    checked: Runner = runner.build()
+    checked.check(os.environ)
+    slots = _slots(options.slots, checked)
 
     def open_store() -> TextStore:
         workdir = Workdir(
@@ -125,10 +136,11 @@ def _run(
     store = open_store()
     try:
         tasks = _Interruptible(handler, stop)
-        added = store.load(tasks, options.tasklist_handler, options.replace)
+        added = store.load(tasks, reader.definition.identity, options.replace)
         start = Start(
             tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
+            runner.definition, reader.definition,
         )  # fmt: skip
         on_start(start)
         tally = Tally(slots, added)
@@ -140,7 +152,7 @@ def _run(
                 tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
             store.close()
             store = open_store()
-            added = store.load(tasks, options.tasklist_handler)
+            added = store.load(tasks, reader.definition.identity)
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise
@@ -152,7 +164,7 @@ def _run(
 def _farm(
     store: TextStore,
     slots: int,
-    runner: plugins.Definition,
+    runner: Loaded,
     options: RunOptions,
     before: Added,
     tally: Tally,
@@ -170,9 +182,8 @@ def _farm(
     owner, shared = store.workdir.owner, store.workdir.shared
     folder = os.path.abspath(store.workdir.path)
     contact = None if is_local(folder) else Contact(options.dead_after)
-    runner_options: dict[str, Any] = {"shell_mode": options.shell, **runner.options}
     setup = Setup(
-        owner, folder, shared, (plugins.load_class(runner), runner_options), options.logs, options.log_limit,
+        owner, folder, shared, (runner.cls, runner.options), options.logs, options.log_limit,
         options.task_timeout, options.grace, options.keep_mpi_env, contact,
     )  # fmt: skip
     policy = Policy(
@@ -268,16 +279,17 @@ def retry(farm: str, workdir: str | None = None, ids: Sequence[int] | None = Non
         return store.requeue(ids)
 
 
-def commands(tasklist: str, options: RunOptions) -> Iterator[tuple[Task, tuple[str, ...]]]:
-    """Each task of a list with the argv that would be started. Touches nothing."""
-    from taskfarmer.model import Slot
-
-    definition = plugins.look_up("runner", options.runner, plugins.RUNNERS)
-    runner = plugins.load_class(definition)(**{"shell_mode": options.shell, **definition.options})
-    handler = _handler(tasklist, options, options.workdir or default_workdir(tasklist))
-    for id, command in enumerate(handler):
+def launches(tasklist: str, options: RunOptions, tell: Callable[[Notice], None]) -> Iterator[tuple[Task, Launch]]:
+    """Each task of a list, and how it would be started. Touches nothing."""
+    choices = _choices(tasklist, options, tell)
+    runner: Runner = choices.runner(options.runner, options.shell, options.overlap).build()
+    reader = choices.reader(options.tasklist_handler)
+    for id, command in enumerate(reader.build(tasklist, options.workdir or default_workdir(tasklist))):
         task = Task(id, command)
-        yield task, runner.launch(task, Slot(0)).argv
+        if runs_itself(runner):
+            yield task, Launch("", (f"{type(runner).__name__}.run", command))
+        else:
+            yield task, runner.launch(task, Slot(0))
 
 
 def doctor(folder: str, options: "DoctorOptions", on_wait: Callable[[str, int], None]) -> "Doctor":
@@ -325,8 +337,7 @@ class _open:
         self._store.close()
 
 
-def _handler(tasklist: str, options: RunOptions, workdir: str) -> Any:
-    definition = plugins.look_up("tasklist", options.tasklist_handler, plugins.TASKLISTS)
+def _choices(tasklist: str, options: RunOptions, tell: Callable[[Notice], None]) -> Choices:
     if os.path.isdir(tasklist):
         raise UsageError(f"{tasklist}: a tasklist is a file, this is a folder")
     try:
@@ -337,12 +348,12 @@ def _handler(tasklist: str, options: RunOptions, workdir: str) -> Any:
         raise UsageError(f"{tasklist}: no such file{where}") from error
     except OSError as error:
         raise UsageError(f"{tasklist}: cannot be read: {error.strerror}") from error
-    return plugins.load_class(definition)(tasklist, workdir, **definition.options)
+    return Choices(tasklist, options.config, lambda message: tell(Trouble(message)))
 
 
-def _slots(asked: int | None) -> int:
+def _slots(asked: int | None, runner: Runner) -> int:
     if asked is None:
-        return DEFAULT_SLOTS
+        return runner.slots(os.environ) or DEFAULT_SLOTS
     return asked or resources.usable_cores()
 
 

@@ -24,7 +24,7 @@ from taskfarmer.system.lock import KINDS
 from taskfarmer.system.presence import BEAT
 
 PROGRAM = "pytaskfarmer.py"
-VERBS = ("run", "status", "retry", "doctor")
+VERBS = ("run", "status", "retry", "doctor", "runners", "tasklists")
 PROGRESS = ("auto", "bar", "lines", "none")
 
 _YES_OR_NO = {"0": 0, "1": 1, "2": 2, "true": 1, "false": 0, "yes": 1, "no": 0}
@@ -39,7 +39,8 @@ the same time share the work. Progress and logs are kept in TASKLIST_workdir.
 other commands (each with --help):
   %(prog)s status TASKLIST          how far it is
   %(prog)s retry TASKLIST [ID ...]  put failed tasks back to be run again
-  %(prog)s doctor DIR               ask whether the filesystem of DIR is safe for a farm"""
+  %(prog)s doctor DIR               ask whether the filesystem of DIR is safe for a farm
+  %(prog)s runners, tasklists       what --runner and --tasklist can name"""
 _RETRY_ABOUT = """\
 Put failed tasks, all or those named, back to be run again. With --run, run them now: all flags
 of `run` may be given then."""
@@ -56,6 +57,10 @@ Alone it asks for farmers on this host. For several hosts, start it on each of t
   srun -N2 %(prog)s DIR        in a Slurm job
   %(prog)s DIR --token WORD    by hand, with the same new WORD on two hosts"""
 _DOCTOR_END = "exit status: 0 safe; 1 safe with --lock soft; 2 unsafe, or it could not be found out."
+_DEFINITIONS_ABOUT = """\
+Say which KINDs are defined, where, and with which options. A later definition of the same name
+wins: the package's, ~/.pytaskfarmer/{runners.d,tasklists.d}/*.ini, ./*.ini, --config FILE."""
+_DEFINITIONS_END = "exit status: 0; 2 when a NAME is not there, or with --check when one cannot be built."
 _STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no farm there; 75 work is left."
 
 
@@ -141,6 +146,24 @@ def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def parse_definitions(kind: str, words: Sequence[str]) -> argparse.Namespace:
+    """The flags of `runners` and `tasklists`."""
+    parser = _Parser(
+        f"{PROGRAM} {kind}s", "%(prog)s [flags] [NAME ...]", _DEFINITIONS_ABOUT.replace("KIND", kind), _DEFINITIONS_END,
+        formatter_class=_formatter, allow_abbrev=False, add_help=False,
+    )  # fmt: skip
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these, with all their options")
+    add = parser.add_argument
+    add("--check", action="store_true", help="build each, and say what is wrong")
+    add("--config", metavar="FILE", action="append", default=[], help="read this INI file, too")
+    add("--json", action="store_true", help="for programs")
+    _add_general(add)
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        parser.error(_unknown(rest, parser, "names are wanted, found"))
+    return args
+
+
 def _verb_parser(verb: str, words: str, about: str, end: str) -> argparse.ArgumentParser:
     parser = _Parser(
         f"{PROGRAM} {verb}", f"%(prog)s [flags] {words}", about, end,
@@ -162,8 +185,23 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         help="tasks at a time (default 8; -n alone: every core this job may use)",
     )
     add("-w", "--workdir", metavar="DIR", help="where progress and logs are kept (default TASKLIST_workdir)")
-    add("-r", "--runner", metavar="NAME", default="default", help="how commands are started")
-    add("-t", "--tasklist", metavar="NAME", default="default", dest="handler", help="how the list is read")
+    add("-r", "--runner", metavar="NAME", default="default", help="how commands are started (see `runners`)")
+    add(
+        "-t",
+        "--tasklist",
+        metavar="NAME",
+        default="default",
+        dest="handler",
+        help="how the list is read (see `tasklists`)",
+    )
+    add(
+        "--config",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="an INI file that defines runners or tasklists, beside those that are found",
+    )
+    add("--overlap", action="store_true", help="with SrunRunner, inside a step: let its steps share what that step has")
     add(
         "--shell",
         metavar="WHEN",
@@ -300,6 +338,8 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         slots=0 if args.proc == _EVERY_CORE else args.proc,
         runner=args.runner,
         tasklist_handler=args.handler,
+        config=tuple(args.config),
+        overlap=args.overlap,
         timeout=args.timeout or None,  # the ancestor's 0 means none
         walltime=args.walltime,
         margin=args.margin,

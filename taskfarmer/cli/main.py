@@ -56,6 +56,10 @@ def _verb(words: list[str]) -> int:
         from taskfarmer.cli import doctor
 
         return doctor.main(words)
+    if verb in ("runners", "tasklists"):
+        from taskfarmer.cli import definitions
+
+        return definitions.main(verb.removesuffix("s"), words)
     from taskfarmer.cli import run
 
     return run.main(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from argparse import Namespace
 from typing import Sequence
 
@@ -10,7 +11,8 @@ from taskfarmer import api
 from taskfarmer.cli import flags
 from taskfarmer.cli.talk import Talk
 from taskfarmer.errors import UsageError
-from taskfarmer.farm.notices import Requeue, Summary
+from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
+from taskfarmer.model import Launch
 
 
 def main(words: Sequence[str]) -> int:
@@ -42,10 +44,23 @@ def exit_status(summary: Summary) -> int:
 
 
 def _dry_run(tasklist: str, options: api.RunOptions) -> int:
+    def note(notice: Notice) -> None:
+        if isinstance(notice, Trouble):
+            print(f"{flags.PROGRAM}: {notice.message}", file=sys.stderr)
+
     try:
-        for task, argv in api.commands(tasklist, options):
-            line = f"{task.id} {shlex.join(argv)}"
+        for task, launch in api.launches(tasklist, options, note):
+            line = f"{task.id} {_as_a_line(launch)}"
             print(line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     except ValueError as error:
         raise UsageError(f"{tasklist}: {error}") from error
     return 0
+
+
+def _as_a_line(launch: Launch) -> str:
+    """A launch as a person would type it."""
+    directory = f"cd {shlex.quote(launch.cwd)} && " if launch.cwd else ""
+    removed = [word for name, value in launch.env.items() if value is None for word in ("-u", name)]
+    added = [f"{name}={value}" for name, value in launch.env.items() if value is not None]
+    words = ["env", *removed, *added] if launch.env else []
+    return directory + shlex.join([*words, *launch.argv])

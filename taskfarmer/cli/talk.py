@@ -82,6 +82,9 @@ class Talk:
             self._say(f"{self._host}: {_slots(start)}")
         if start.shell:
             self._say(f"{self._host}: {start.shell}")
+        for definition in (start.runner, start.tasklist_handler):
+            if self._verbose and definition.file:
+                self._say(f"{definition.kind} {definition.name}: {definition.dotted}, defined in {definition.place}")
         if self._verbose > 1:
             self._say_places(start)
 

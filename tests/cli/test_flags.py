@@ -19,7 +19,7 @@ from taskfarmer.system.resources import usable_cores
 
 pytestmark = pytest.mark.quick
 
-WALKED: dict[str, set[str]] = {"run": set(), "status": set(), "retry": set()}
+WALKED: dict[str, set[str]] = {"run": set(), "status": set(), "retry": set(), "runners": set(), "tasklists": set()}
 MEETING = "touch here.$PROC_NUMBER; until [ $(ls here.* | wc -l) = 3 ]; do sleep 0.05; done"
 
 
@@ -69,14 +69,61 @@ def test_the_workdir_is_where_it_was_asked_for(farm, flag: str) -> None:
 @pytest.mark.parametrize("flag", ["-r", "--runner", "--run"])
 def test_the_runner_is_looked_up_by_its_name(farm, flag: str) -> None:
     farm.write("true").run(flag, "default", check=0)
-    assert "--runner other: there is no such runner definition; known: default" in farm.run(flag, "other").stderr
+    assert "--runner other: there is no runner of that name; there are: default" in farm.run(flag, "other").stderr
 
 
 @walks("run", "-t", "--tasklist")
 @pytest.mark.parametrize("flag", ["-t", "--tasklist", "--task"])
 def test_the_tasklist_handler_is_looked_up_by_its_name(farm, flag: str) -> None:
     farm.write("true").run(flag, "default", check=0)
-    assert "--tasklist other: there is no such tasklist definition; known: default" in farm.run(flag, "other").stderr
+    assert "--tasklist other: there is no tasklist of that name; there are: default" in farm.run(flag, "other").stderr
+
+
+_SAYS_HELLO = """
+from taskfarmer.runners import BasicRunner
+
+class Hello(BasicRunner):
+    def __init__(self, word: str = "hello", overlap: bool = False):
+        super().__init__()
+        self.word, self.overlap = word, overlap
+
+    def run(self, taskid, command, logfh):
+        return super().run(taskid, f"echo {self.word} {self.overlap}", logfh)
+"""
+
+
+@walks("run", "--config")
+def test_an_ini_file_that_is_named_is_read_after_all_others(farm) -> None:
+    (farm.folder / "sub").mkdir()
+    (farm.folder / "sub/hello.py").write_text(_SAYS_HELLO)
+    (farm.folder / "sub/a.ini").write_text("[default]\nRunner = hello.Hello\nword = one\n")
+    (farm.folder / "sub/b.ini").write_text("[default]\nRunner = hello.Hello\nword = two\n")
+    farm.write("true").run("--config", "sub/a.ini", "--config", "sub/b.ini", check=0)
+    assert farm.log(0) == "two False\n"
+
+
+@walks("run", "--overlap")
+def test_overlap_is_told_to_runners_that_start_steps_and_to_no_others(farm) -> None:
+    (farm.folder / "hello.py").write_text(_SAYS_HELLO)
+    (farm.folder / "a.ini").write_text("[steps]\nRunner = hello.Hello\n")
+    farm.write("true").run("--runner", "steps", "--overlap", check=0)
+    assert farm.log(0) == "hello True\n"
+    assert "--overlap: BasicRunner starts no steps of its own" in farm.run("--overlap", check=2).stderr
+
+
+@walks("runners", "--config", "--check", "--json", "--version", "-h", "--help")
+@walks("tasklists", "--config", "--check", "--json", "--version", "-h", "--help")
+def test_definitions_are_told_to_people_and_programs(farm) -> None:
+    (farm.folder / "hello.py").write_text(_SAYS_HELLO)
+    (farm.folder / "a.conf").write_text("[hi]\nRunner = hello.Hello\n[lines]\nTaskList = hello.Nothing\n")
+    assert "hi" not in farm.call("runners").stdout
+    for verb, name, status in (("runners", "hi", 0), ("tasklists", "lines", 2)):
+        said = farm.call(verb, "--config", "a.conf", "--check", name)
+        assert (said.returncode, said.stdout.split()[0]) == (status, name)
+        told = json.loads(farm.call(verb, "--config", "a.conf", "--check", "--json", name).stdout)
+        (one,) = told["definitions"]
+        assert (one["name"], one["file"], bool(one["trouble"])) == (name, "a.conf", bool(status))
+        assert f"usage: pytaskfarmer.py {verb}" in farm.call(verb, "--help").stdout
 
 
 @walks("run", "--shell")

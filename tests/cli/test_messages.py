@@ -16,6 +16,60 @@ from scenes import MESSAGES, PROGRAM, Scene, left_behind, wait_for
 pytestmark = pytest.mark.quick
 
 
+_INI = """\
+[polite]
+Runner = shop.Polite
+level = 7
+
+[halves]
+TaskList = shop.Halves
+
+[broken]
+Runner = shop.Polite
+levl = 7
+"""
+_SHOP = '''
+from taskfarmer.runners import BasicRunner
+from taskfarmer.task import ListTaskList
+
+class Polite(BasicRunner):
+    """Runs each command with nice.
+
+    Options:
+        `level`: how nice, 0 to 19
+    """
+    def __init__(self, level: int = 10):
+        super().__init__()
+        self.level = level
+
+    def run(self, taskid, command, logfh):
+        return super().run(taskid, f"nice -n {self.level} {command}", logfh)
+
+class Halves(ListTaskList):
+    """Runs the first half of a list."""
+    def __len__(self):
+        return len(self.tasks) // 2
+
+    def __getitem__(self, taskid):
+        return self.tasks[taskid]
+'''
+
+
+def definitions(scene: Scene) -> None:
+    (scene.path / "lab.ini").write_text(_INI)
+    (scene.path / "shop.py").write_text(_SHOP)
+    scene.write("nice", "nice")
+    scene.type("runners", "--check", "polite", "broken")
+    scene.type("tasklists", "halves")
+    scene.type("-v", "--runner", "polite", "-n", "1", "tasks.txt")
+    scene.type("--dry-run", "--runner", "polite", "tasks.txt")
+    scene.type("--runner", "broken", "tasks.txt")
+    scene.type("--runner", "polit", "tasks.txt")
+    scene.type("--config", "nowhere.ini", "tasks.txt")
+    scene.type("runners", "nobody")
+    scene.type("--overlap", "tasks.txt")
+
+
 def first_run(scene: Scene) -> None:
     scene.write("echo hello", "echo again && echo and again", "# a comment", "", "true")
     scene.type("tasks.txt")
@@ -337,7 +391,7 @@ SCENES = [
     nothing_to_do_but_some_failed, failed_before, stopped, stopped_twice, stopped_by_the_batch_system, timeout,
     held_back,
     doctor, doctor_with_wrong_words, changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
-    a_second_farmer, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, version, wrong_words,
+    a_second_farmer, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, definitions, version, wrong_words,
 ]  # fmt: skip
 
 
