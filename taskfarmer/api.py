@@ -63,7 +63,7 @@ class RunOptions(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a run is about to do."""
+    """What a run is about to do. `slots_by_runner`: it was the runner that knew how many tasks may run at a time."""
 
     tasklist: str
     workdir: str
@@ -76,6 +76,7 @@ class Start(NamedTuple):
     shell: str
     runner: Definition = BUILT_IN["runner"]
     tasklist_handler: Definition = BUILT_IN["tasklist"]
+    slots_by_runner: bool = False
 
 
 class Status(NamedTuple):
@@ -121,7 +122,8 @@ def _run(
     handler = reader.build(tasklist, workdir_path)
     checked: Runner = runner.build()
     checked.check(os.environ)
-    slots = _slots(options.slots, checked)
+    by_runner = checked.slots(os.environ) if options.slots is None else None
+    slots = by_runner or _slots(options.slots)
 
     def open_store() -> TextStore:
         workdir = Workdir(
@@ -140,7 +142,7 @@ def _run(
         start = Start(
             tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
-            runner.definition, reader.definition,
+            runner.definition, reader.definition, by_runner is not None,
         )  # fmt: skip
         on_start(start)
         tally = Tally(slots, added)
@@ -351,9 +353,9 @@ def _choices(tasklist: str, options: RunOptions, tell: Callable[[Notice], None])
     return Choices(tasklist, options.config, lambda message: tell(Trouble(message)))
 
 
-def _slots(asked: int | None, runner: Runner) -> int:
+def _slots(asked: int | None) -> int:
     if asked is None:
-        return runner.slots(os.environ) or DEFAULT_SLOTS
+        return DEFAULT_SLOTS
     return asked or resources.usable_cores()
 
 
