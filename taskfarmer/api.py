@@ -140,7 +140,7 @@ def _run(
         tasks = _Interruptible(handler, stop)
         added = store.load(tasks, reader.definition.identity, options.replace)
         start = Start(
-            tasklist, workdir_path, store.workdir.owner, added, slots, options.slots,
+            tasklist, workdir_path, store.owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
             runner.definition, reader.definition, by_runner is not None,
         )  # fmt: skip
@@ -181,8 +181,7 @@ def _farm(
     from taskfarmer.farm.pool import Crew
     from taskfarmer.farm.timeline import Timeline
 
-    owner, shared = store.workdir.owner, store.workdir.shared
-    folder = os.path.abspath(store.workdir.path)
+    owner, shared, folder = store.owner, store.shared, os.path.abspath(store.path)
     contact = None if is_local(folder) else Contact(options.dead_after)
     setup = Setup(
         owner, folder, shared, (runner.cls, runner.options), options.logs, options.log_limit,
@@ -200,7 +199,7 @@ def _farm(
 
     presence = store.join(slots)
     try:
-        if any(other.host == owner.host for other in store.workdir.owners.of_my_job()):
+        if any(other.host == owner.host for other in store.of_my_job()):
             tell(Trouble(f"another farmer of job {owner.job} works on this node: did you mean --ntasks-per-node=1?"))
         with Crew(slots, setup, stop.fileno()) as crew:
             farmer = Farmer(
@@ -272,7 +271,7 @@ def status(farm: str, workdir: str | None = None, most_failed: int = 1000) -> St
         gone = {owner for owner in {owner for _, owner in running} if not store.lives(owner)}
         with closing(store.records(State.FAILED)) as records:
             failed = [record.task for record in islice(records, most_failed)]
-        return Status(store.workdir.path, counts, running, gone, failed)
+        return Status(store.path, counts, running, gone, failed)
 
 
 def retry(farm: str, workdir: str | None = None, ids: Sequence[int] | None = None) -> int:
@@ -329,7 +328,7 @@ class _open:
         if not os.path.exists(os.path.join(path, "farm.json")):
             raise UsageError(f"{path}: there is no farm here. Give a tasklist that was run, or its workdir")
         self._store = TextStore(Workdir(path, process.new_owner()))
-        if self._store.workdir.farm is None:
+        if self._store.is_new:
             raise UsageError(f"{path}: no list was loaded here yet")
 
     def __enter__(self) -> TextStore:

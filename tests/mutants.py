@@ -54,8 +54,8 @@ def mutated(mutant: Mutant) -> str:
     return source.replace(mutant.old, mutant.new)
 
 
-_JOURNAL, _SECTION, _TEXTFILES = "stores/journal.py", "stores/section.py", "stores/textfiles.py"
-_OWNERS = "stores/owners.py"
+_JOURNAL, _SECTION, _OWNERS = "stores/journal.py", "stores/section.py", "stores/owners.py"
+_CLAIMS, _RECOVERY, _WAITING = "stores/claims.py", "stores/recovery.py", "stores/waiting.py"
 
 PROTOCOL = [
     Mutant(
@@ -88,21 +88,21 @@ PROTOCOL = [
     ),
     Mutant(
         "token not checked by who takes over",
-        _TEXTFILES,
+        _RECOVERY,
         "                    end = ends.get(held.token)\n",
         "                    end = ends.get(held.token) or next(iter(ends.values()), None)\n",
         "A task that was running when its owner died passes for one that had ended in the same slot before.",
     ),
     Mutant(
         "token not checked at the settle",
-        _TEXTFILES,
+        _CLAIMS,
         "            if claim.token not in self._held:\n                if claim.token",
         "            if claim.token not in self._held:\n                self._held[claim.token] = (claim, b'')\n            if False:\n                if claim.token",
         "An owner settles claims that it does not hold (any more).",
     ),
     Mutant(
         "not fenced",
-        _TEXTFILES,
+        _CLAIMS,
         "        if content != self._left_claims:\n",
         "        if content is Ellipsis:\n",
         "An owner whose tasks were taken over while it was silent goes on as if they were its own.",
@@ -202,8 +202,8 @@ LEFT_OUT = [
     ),
     Mutant(
         "fsync left out: later, turned round",
-        _TEXTFILES,
-        "                os.fsync(target)\n",
+        _WAITING,
+        "            os.fsync(target)\n",
         "",
         "The list, turned round, is swapped in and its content is not on the disk.",
     ),

@@ -146,7 +146,7 @@ class Farmer:
             self._tally.interrupted = 0  # what was ended here is others' to run, and to answer for
             raise self._fenced
         left = self._left_before if self._left is None else self._left
-        left += self._store.stranded
+        left += self._store.company.stranded
         times_up = bool((request := self._stop.request) and request.times_up) and self._gave_up is None
         return self._tally.summary(left, self._stopping.reason if self._stopping else None, self._gave_up, times_up)
 
@@ -183,7 +183,7 @@ class Farmer:
             return False
         if self._stopping is not None:
             return True
-        return self._left == 0 and not self._store.silent
+        return self._left == 0 and not self._store.company.silent
 
     # Stopping
 
@@ -331,11 +331,11 @@ class Farmer:
     def _recover(self) -> None:
         for found in self._store.recover():
             self._say_recovered(found)
-        self._pace.others = self._store.others
+        self._pace.others = self._store.company.others
         self._say_silent()
 
     def _say_silent(self) -> None:
-        for owner in self._store.silent:
+        for owner in self._store.company.silent:
             if owner not in self._told_silent:
                 self._told_silent.add(owner)
                 self._tell(Silent(owner))
@@ -489,7 +489,7 @@ class Farmer:
 
     @property
     def _look_every(self) -> float:
-        if not self._store.silent:
+        if not self._store.company.silent:
             return _LOOK_FOR_THE_DEAD
         return min(_LOOK_FOR_THE_DEAD, self._policy.dead_after / SAMPLES)
 

@@ -66,7 +66,7 @@ class Health:
 
     @property
     def _is_compared(self) -> bool:
-        return not self._trusted and self._store.others_elsewhere > 0
+        return not self._trusted and self._store.company.elsewhere > 0
 
     def examine(self, now: float) -> str | None:
         """While in suspicion: ask others, listen to them; why to stop, once one of them does well."""

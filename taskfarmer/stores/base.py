@@ -35,6 +35,20 @@ class Recovered(NamedTuple):
     killed: int
 
 
+class Company(NamedTuple):
+    """Who else there was when `recover` last looked.
+
+    `others` other owners live, as far as we know, `elsewhere` of them on other hosts; `silent` ones of other hosts gave
+    no sign and are watched: if that lasts, `recover` will take their tasks over; `stranded` tasks of dead ones may
+    still run and could not be ended from here.
+    """
+
+    others: int = 0
+    elsewhere: int = 0
+    silent: Sequence[Owner] = ()
+    stranded: int = 0
+
+
 class Parting(NamedTuple):
     """What a farmer saw when it left: whether it was the last of its batch job, how many tasks wait, how many are settled."""
 
@@ -56,17 +70,12 @@ class Added(NamedTuple):
 
 
 class TaskSource(Protocol):
-    """All that a farmer may know of a store.
+    """All that a farmer may know of a store."""
 
-    When `recover` last looked, `others` other owners lived, `others_elsewhere` of them on other hosts; `silent` ones of
-    other hosts gave no sign and are watched: if that lasts, `recover` will take their tasks over; and `stranded` tasks were of dead ones whose tasks may still
-    run and that it could not end.
-    """
-
-    others: int
-    others_elsewhere: int
-    silent: list[Owner]
-    stranded: int
+    @property
+    def company(self) -> Company:
+        """Who else there was when `recover` last looked."""
+        ...
 
     def exchange(
         self,
@@ -110,7 +119,19 @@ class TaskSource(Protocol):
 
 
 class Store(TaskSource, Protocol):
-    """All that the verbs need."""
+    """All that the verbs need.
+
+    `path` is where it lives, `owner` who we are in it; `shared`: what is made there is to be open to the group.
+    """
+
+    path: str
+    owner: Owner
+    shared: bool
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no list was loaded yet."""
+        ...
 
     def add(self, commands: Iterable[str]) -> Added:
         """Append tasks behind the rest."""
@@ -130,6 +151,10 @@ class Store(TaskSource, Protocol):
 
     def records(self, state: State | None = None) -> Generator[Record, None, None]:
         """Every task in a state, or every task: a generator that keeps others out until it is used up or closed."""
+        ...
+
+    def of_my_job(self) -> list[Owner]:
+        """Every other owner of our batch job that lives, as far as that can be told at once."""
         ...
 
     def lives(self, owner: Owner) -> bool:

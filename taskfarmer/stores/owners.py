@@ -1,6 +1,6 @@
 """`running/`: who holds claims, whether they live, and what is known of the dead.
 
-    running/OWNER/claims     what it holds                       (stores/textfiles.py)
+    running/OWNER/claims     what it holds                       (stores/claims.py)   
     running/OWNER/slot_K     what its workers wrote              (stores/slotfile.py)
     running/OWNER/alive      its presence and its last sign      (system/presence.py, system/vigil.py)
 

@@ -110,7 +110,7 @@ def test_one_whose_tasks_were_taken_over_ends_them_and_goes_on(farm: Farm) -> No
     silent = Owner.parse(name)
     assert silent
     observer = TextStore(Workdir(str(farm.workdir), process.new_owner()))
-    observer._take_over(silent, 0)  # as another host does after the window
+    observer._recovery.take_over(silent)  # as another host does after the window
     observer.close()
     shell = int((farm.folder / "shells").read_text())
     wait_until(lambda: not process.exists(shell), what="the end of the task that was taken over")

@@ -66,7 +66,7 @@ def a_silent_farmer_is_taken_over(farm: Farm) -> None:
     store = TextStore(Workdir(str(farm.workdir), process.new_owner()))
     owner = Owner.parse(folder.name)
     assert owner is not None
-    store._take_over(owner, 0)
+    store._recovery.take_over(owner)
     store.close()
     go(farm)
     farm.run("-n", "2", check=0)

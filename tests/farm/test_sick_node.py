@@ -11,6 +11,7 @@ from farmhands import ended, nobody_is_left_behind  # noqa: F401
 from taskfarmer.farm.health import Health
 from taskfarmer.farm.notices import Notice, Trouble
 from taskfarmer.model import Attempt, Claim, Outcome, Owner
+from taskfarmer.stores.base import Company
 from taskfarmer.system.presence import Sign
 
 pytestmark = pytest.mark.quick
@@ -24,7 +25,7 @@ class Elsewhere:
 
     def __init__(self, **signs: Sign) -> None:
         self.signs = {Owner(host, 1, 1, "a"): sign for host, sign in signs.items()}
-        self.others_elsewhere = len(signs)
+        self.company = Company(len(signs), len(signs))
 
     def elsewhere(self, most: int) -> list[Owner]:
         return list(self.signs)[:most]

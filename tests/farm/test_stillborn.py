@@ -18,7 +18,7 @@ from taskfarmer.stores.textfiles import TextStore
 join = TextStore.join
 def join_and_lose_the_slots(self, slots):
     presence = join(self, slots)
-    folder = os.path.join(self.workdir.path, "running", str(self.workdir.owner))
+    folder = os.path.join(self.path, "running", str(self.owner))
     for name in os.listdir(folder):
         if name.startswith("slot_"):
             os.unlink(os.path.join(folder, name))

@@ -329,7 +329,7 @@ def test_counts_and_records_tell_where_each_task_stands(farm: TextFarm) -> None:
             0: (State.FINISHED, "echo 0"), 1: (State.FAILED, "echo 1"), 2: (State.RUNNING, "echo 2"),
             3: (State.TOPROCESS, "echo 3"), 4: (State.TOPROCESS, "echo 4"),
         }  # fmt: skip
-        assert [record.owner for record in reader.records() if record.owner] == [store.workdir.owner]
+        assert [record.owner for record in reader.records() if record.owner] == [store.owner]
         store.exchange(finished(claims[2:]), 0)
 
 
@@ -491,9 +491,9 @@ def test_an_owner_is_seen_by_its_sign_of_life(farm: TextFarm) -> None:
     farm.load(*numbered(1))
     with farm.farmer() as store:
         store.join(1).beat(well=3, failing=2)
-        sign = store.sign(store.workdir.owner)
+        sign = store.sign(store.owner)
         assert sign and (sign.well, sign.failing) == (3, 2)
-    assert store.sign(store.workdir.owner) is None, "it has left"
+    assert store.sign(store.owner) is None, "it has left"
 
 
 def test_elsewhere_are_owners_of_other_hosts(farm: TextFarm) -> None:
@@ -528,7 +528,7 @@ def test_an_owner_that_is_just_joining_is_not_taken_for_dead(farm: TextFarm) -> 
     farm.load(*numbered(3))
     with farm.farmer() as other:
         joining = farm.open()
-        (farm.path / "running" / str(joining.workdir.owner)).mkdir()
+        (farm.path / "running" / str(joining.owner)).mkdir()
         assert other.recover() == []
         presence = joining.join(1)
         claims = joining.exchange([], 3).claims

@@ -253,7 +253,7 @@ class Tools(NamedTuple):
 def serve(farm: TextFarm, retries: int, line: Connection) -> None:
     store = farm.open(retries)
     tools = Tools(farm, store, store.join(SLOTS))
-    line.send(str(store.workdir.owner))
+    line.send(str(store.owner))
     while True:
         what, args, die = line.recv()
         calls = die() if die else None
@@ -492,7 +492,7 @@ class StoreMachine(RuleBasedStateMachine):
         store = self.farm.open(self.model.retries)
         name = Owner.parse(owner.name)
         assert name
-        found = store._take_over(name, 0)
+        found = store._recovery.take_over(name)
         store.close()
         assert (found.settled, found.requeued) == self.model.take_over(owner.name)
         owner.is_fenced = True

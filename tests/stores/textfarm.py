@@ -60,11 +60,11 @@ class TextFarm:
 
     def slot_file(self, store: TextStore, slot: int = 0) -> Path:
         """Where the worker of a slot writes."""
-        return self.path / owner_file(store.workdir.owner, f"slot_{slot}")
+        return self.path / owner_file(store.owner, f"slot_{slot}")
 
     def take_over(self, store: TextStore, silent: TextStore) -> None:
         """What an observer on another host does once it has seen no sign of life for long enough."""
-        store._take_over(silent.workdir.owner, 0)
+        store._recovery.take_over(silent.owner)
 
     def stranger(self, host: str) -> Owner:
         """An owner on another host, which holds nothing."""
