@@ -1,6 +1,6 @@
 """`running/`: who holds claims, whether they live, and what is known of the dead.
 
-    running/OWNER/claims     what it holds                       (stores/claims.py)   
+    running/OWNER/claims     what it holds                       (stores/claims.py)
     running/OWNER/slot_K     what its workers wrote              (stores/slotfile.py)
     running/OWNER/alive      its presence and its last sign      (system/presence.py, system/vigil.py)
 
@@ -86,14 +86,7 @@ class Owners:
         if self._is_here(owner):
             return self.lives(owner)
         self._end_vigil(owner)  # by which we might hold its presence ourselves
-        try:
-            fd = os.open(self._alive(owner), os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            return not presence.seize(fd)
-        finally:
-            os.close(fd)
+        return presence.is_held(self._alive(owner), here=False)
 
     # What they have
 

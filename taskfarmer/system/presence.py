@@ -83,8 +83,12 @@ def read_sign(path: str) -> Sign | None:
     return Sign(*map(int, words)) if len(words) == 4 else None
 
 
-def is_held(path: str) -> bool:
-    """Whether any process holds presence there. Without locks, that is proved for processes of this host only."""
+def is_held(path: str, here: bool = True) -> bool:
+    """Whether any process holds presence there.
+
+    Without locks the process table is asked, which knows of this host's processes; where the owner is not `here`, it is
+    taken to be alive as long as there is its file.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -93,7 +97,9 @@ def is_held(path: str) -> bool:
         seized = seize(fd)
     finally:
         os.close(fd)
-    return _is_anybody_here(os.path.dirname(path)) if seized is None else not seized
+    if seized is None:
+        return not here or _is_anybody_here(os.path.dirname(path))
+    return not seized
 
 
 def seize(fd: int) -> bool | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -83,6 +85,22 @@ def test_a_worker_does_not_create_presence(tmp_path: Path) -> None:
     """A file that is gone says that we were taken over."""
     with pytest.raises(FileNotFoundError):
         Presence(str(tmp_path / "alive"))
+
+
+def test_without_locks_the_processes_of_this_host_are_counted_and_those_of_others_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    alive = str(tmp_path / "alive")
+    assert is_held(alive, here=False) is False, "it has not come, or has left"
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    Presence(alive, create=True).close()
+    assert (is_held(alive), is_held(alive, here=False)) == (True, True), "this process is there"
+    for name in tmp_path.glob("here_*"):
+        name.unlink()
+    assert (is_held(alive), is_held(alive, here=False)) == (False, True)
 
 
 def test_each_beat_moves_the_counter(tmp_path: Path) -> None:
