@@ -8,8 +8,9 @@ Appended in exchanges; a farmer reads on from where it was. In memory four bytes
 
 from __future__ import annotations
 
-import os
 from array import array
+
+from taskfarmer.system import files
 
 #: Counts beyond this are not told apart; more `--retries` than this are not accepted.
 MOST = 65_000
@@ -32,7 +33,7 @@ class Attempts:
         if size < self._read_to:
             self.__init__()  # type: ignore[misc]  # the file was replaced: begin again
         while self._read_to < size:
-            text = os.pread(fd, min(size - self._read_to, 1 << 20), self._read_to)
+            text = files.read_at(fd, min(size - self._read_to, 1 << 20), self._read_to)
             whole = text[: text.rfind(b"\n") + 1]
             if not whole:
                 break

@@ -21,6 +21,7 @@ from typing import Any, Iterable, Iterator, NamedTuple
 
 from taskfarmer.errors import StateError
 from taskfarmer.model import Owner, Task
+from taskfarmer.system import files
 
 FORMAT = 1
 TASK_FILES = ("toprocess", "later", "finished", "failed")
@@ -73,7 +74,7 @@ def read_tasks(path: str) -> Iterator[Task]:
         file = open(path, "rb")
     except FileNotFoundError:
         return
-    with file:
+    with file, files.named(path):
         for number, line in enumerate(file, 1):
             task = parse_task(line.rstrip(b"\n"))
             if task is None:

@@ -72,11 +72,20 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         view, offset = view[done:], offset + done
 
 
+def read_at(fd: int, length: int, offset: int) -> bytes:
+    """Up to `length` bytes at `offset`. An error says which file could not be read, though only its descriptor is known."""
+    try:
+        return os.pread(fd, length, offset)
+    except OSError as error:
+        error.filename = os.readlink(f"/proc/self/fd/{fd}")
+        raise
+
+
 def read_all(fd: int) -> bytes:
     """Everything in an open file, from its start."""
     parts = []
     offset = 0
-    while part := os.pread(fd, BLOCK, offset):
+    while part := read_at(fd, BLOCK, offset):
         parts.append(part)
         offset += len(part)
         if len(part) < BLOCK:
@@ -137,7 +146,7 @@ def first_lines(fd: int, count: int) -> list[bytes]:
     lines: list[bytes] = []
     rest = b""
     offset = 0
-    while len(lines) < count and (part := os.pread(fd, BLOCK, offset)):
+    while len(lines) < count and (part := read_at(fd, BLOCK, offset)):
         offset += len(part)
         *whole, rest = (rest + part).split(b"\n")
         lines += whole
@@ -175,7 +184,7 @@ def count_lines(fd: int) -> int:
     """How many lines a file has; a last one without newline counts."""
     count = offset = 0
     last = b"\n"
-    while part := os.pread(fd, BLOCK, offset):
+    while part := read_at(fd, BLOCK, offset):
         offset += len(part)
         count += part.count(b"\n")
         last = part[-1:]
@@ -184,7 +193,7 @@ def count_lines(fd: int) -> int:
 
 def _read_exactly(fd: int, length: int, offset: int) -> bytes:
     parts = []
-    while length and (part := os.pread(fd, length, offset)):
+    while length and (part := read_at(fd, length, offset)):
         parts.append(part)
         offset += len(part)
         length -= len(part)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,10 @@ pytestmark = pytest.mark.quick
 TEXTS = st.lists(
     st.one_of(st.sampled_from([b"\n", b"a\n", b"bc\n", b"\xff\r\x00\n", b"d"]), st.binary(max_size=40)), max_size=30
 ).map(b"".join)
+
+
+#: A file in whose first page nobody can read anything: EIO.
+BROKEN = "/proc/self/mem"
 
 
 @contextmanager
@@ -115,3 +120,17 @@ def test_what_is_shared_can_be_written_by_the_group_whatever_the_umask(tmp_path:
         for name in ("folder", "folder/file", "own", "own/file")
     }
     assert modes == {"folder": 0o2775, "folder/file": 0o664, "own": 0o700, "own/file": 0o600}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [files.read_all, files.count_lines, lambda fd: files.first_lines(fd, 1), lambda fd: files.last_lines(fd, 9, 1)],
+)
+def test_a_file_that_cannot_be_read_is_named(read: Callable[[int], object]) -> None:
+    fd = os.open(BROKEN, os.O_RDONLY)
+    try:
+        with pytest.raises(OSError) as refused:
+            read(fd)
+    finally:
+        os.close(fd)
+    assert (refused.value.errno, refused.value.filename) == (errno.EIO, f"/proc/{os.getpid()}/mem")
