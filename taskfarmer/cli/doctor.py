@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from argparse import Namespace
 from typing import Any, Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.doctor import DoctorOptions, step_options
 from taskfarmer.settings.units import format_size
@@ -36,16 +35,16 @@ def main(words: Sequence[str]) -> int:
 
     def say_waiting(host: str, missing: int) -> None:
         others = "1 more host" if missing == 1 else f"{missing} more hosts"
-        print(f"{host}: waiting for {others}: {_same_line(args, options)}", file=sys.stderr, flush=True)
+        streams.complain(f"{host}: waiting for {others}: {_same_line(args, options)}")
 
     result = api.doctor(args.folder, options, say_waiting)
     if args.json:
         if result.found is not None:
-            print(_json(result.found, result.diagnosis))
+            streams.say(_json(result.found, result.diagnosis))
     elif result.found is None:
-        print(f"{result.told_by} says: {result.diagnosis.verdict.value}")
+        streams.say(f"{result.told_by} says: {result.diagnosis.verdict.value}")
     else:
-        print(_text(result.found, result.diagnosis))
+        streams.say(_text(result.found, result.diagnosis))
     return _STATUS[result.diagnosis.verdict]
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Sequence
 
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.errors import DiskError, FarmError
 
 EXIT_FINISHED, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_AGAIN = 0, 1, 2, os.EX_TEMPFAIL
@@ -14,28 +14,28 @@ EXIT_FINISHED, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_AGAIN = 0, 1, 2, os.EX_TEMPFAI
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
-    _have_standard_descriptors()
+    streams.make_usable()
     words = list(sys.argv[1:] if argv is None else argv)
+    status = EXIT_FINISHED
     try:
         status = _verb(words)
         sys.stdout.flush()
     except DiskError as error:
-        _stop_talking_if_closed()
+        streams.stop_talking_if_closed()
         again = "Nothing is lost: start the same line again when the disk can be written"
-        print(f"{flags.PROGRAM}: {error}. {again}", file=sys.stderr)
+        streams.complain(f"{flags.PROGRAM}: {error}. {again}")
         status = error.exit_status
     except FarmError as error:
-        _stop_talking_if_closed()
-        print(f"{flags.PROGRAM}: {error}", file=sys.stderr)
+        streams.stop_talking_if_closed()
+        streams.complain(f"{flags.PROGRAM}: {error}")
         status = error.exit_status
     except BrokenPipeError:
-        _stop_talking_if_closed()
-        status = EXIT_FINISHED
+        streams.stop_talking_if_closed()
     except OSError as error:
         if not _is_about_standard_output(error):
             raise
-        _silence_standard_output()
-        print(f"{flags.PROGRAM}: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        streams.stop_talking()
+        streams.complain(f"{flags.PROGRAM}: standard output cannot be written: {error.strerror}")
         status = EXIT_AGAIN
     except KeyboardInterrupt:
         status = 128 + 2
@@ -63,28 +63,6 @@ def _verb(words: list[str]) -> int:
     from taskfarmer.cli import run
 
     return run.main(words)
-
-
-def _have_standard_descriptors() -> None:
-    """A farmer started with stdin, stdout or stderr closed must not open its files in their place."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-    # Python has given up on those it found closed.
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
-
-
-def _stop_talking_if_closed() -> None:
-    """After `| head` has closed the pipe: keep Python from complaining about it at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _silence_standard_output()
-
-
-def _silence_standard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_about_standard_output(error: OSError) -> bool:

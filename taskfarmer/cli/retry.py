@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.errors import UsageError
 
 
@@ -20,9 +20,9 @@ def main(words: Sequence[str]) -> int:
     if args.json:
         import json
 
-        print(json.dumps({"requeued": count}))
+        streams.say(json.dumps({"requeued": count}))
     elif not args.dry_run:
-        print(_said(count))
+        streams.say(_said(count))
     if not args.run:
         return 0
     from taskfarmer.cli import run

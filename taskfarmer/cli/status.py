@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.cli.talk import printable, some_ids
 from taskfarmer.model import State
 
@@ -16,7 +16,7 @@ def main(words: Sequence[str]) -> int:
     """Print it; 0 everything finished, 1 all done and some failed, 75 work is left."""
     args = flags.parse_status(words)
     status = api.status(args.farm, args.workdir)
-    print(_json(status) if args.json else _text(status))
+    streams.say(_json(status) if args.json else _text(status))
     if status.counts[State.TOPROCESS] or status.counts[State.RUNNING]:
         return 75
     return 1 if status.counts[State.FAILED] else 0

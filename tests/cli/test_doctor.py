@@ -155,6 +155,37 @@ def test_a_closed_pipe_does_no_harm(folder: Path) -> None:
     assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
 
 
+@pytest.mark.parametrize("full", [["stdout"], ["stdout", "stderr"]], ids="+".join)
+def test_a_verdict_that_cannot_be_said_is_none(folder: Path, full: list[str]) -> None:
+    """Not 0, 1 or 2, each of which says what the filesystem is worth."""
+    with open("/dev/full", "w") as disk:
+        said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | dict.fromkeys(full, disk)
+        done = subprocess.run(
+            [*PROGRAM, "doctor", str(folder)],
+            text=True,
+            timeout=120,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            **said,
+        )
+    assert done.returncode == 75, done.stderr
+    assert done.stderr in (None, "pytaskfarmer.py: standard output cannot be written: No space left on device\n")
+
+
+def test_a_folder_whose_name_the_terminal_cannot_show_is_shown_all_the_same(folder: Path) -> None:
+    (folder / "gr\u00fcn").mkdir()
+    done = subprocess.run(
+        [*PROGRAM, "doctor", str(folder / "gr\u00fcn")],
+        env=environment(PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (folder / "gr\u00fcn").rmdir()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{folder}/gr\\xfcn: ")
+
+
 # On several hosts
 
 
@@ -210,6 +241,13 @@ def test_who_waits_says_what_to_type_and_gives_up_in_time(folder: Path) -> None:
     first, last = err.splitlines()
     assert first == f"n1: waiting for 1 more host: pytaskfarmer.py doctor {folder} --token T"
     assert "1 of 2 hosts came within 1 s" in last
+
+
+def test_who_waits_and_cannot_say_so_waits_all_the_same(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        words = ["doctor", str(folder), "--token", "T", "--wait", "1"]
+        done = subprocess.run([*PROGRAM, *words], stderr=full, stdout=full, timeout=120, env=environment())
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("first_is_stopped", [True, False])

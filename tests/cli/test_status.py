@@ -1,13 +1,14 @@
-"""What `status` says of a farm whose farmer has been killed."""
+"""What `status` says of a farm whose farmer has been killed, and to one who does not listen."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import subprocess
 
 import pytest
-from conftest import Farm, processes_with, wait_until
+from conftest import PROGRAM, Farm, processes_with, wait_until
 
 pytestmark = pytest.mark.quick
 
@@ -29,3 +30,15 @@ def test_status_says_which_running_tasks_are_of_a_dead_farmer(farm: Farm) -> Non
     finally:
         for pid in processes_with(mark):
             os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_does_not_listen_is_told_by_the_exit_status(farm: Farm, unbuffered: str) -> None:
+    farm.write("false").run(check=1)
+    nobody_reads, pipe = os.pipe()
+    os.close(nobody_reads)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    words = [*PROGRAM, "status", "tasks.txt"]
+    done = subprocess.run(words, cwd=farm.folder, env=env, stdout=pipe, stderr=subprocess.PIPE)
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (1, b"")
