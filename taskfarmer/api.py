@@ -253,6 +253,7 @@ class _Interruptible:
 
     def __init__(self, tasklist: TaskList, stop: Stop) -> None:
         self.path = tasklist.path
+        self.appended_lines_are_new: bool = getattr(tasklist, "appended_lines_are_new", False)
         self._tasklist = tasklist
         self._stop = stop
 

@@ -1,9 +1,9 @@
 """Loading a list into a farm, and recognising it when it comes again: unchanged, grown, edited, or another one.
 
 An id is bound to its command for the life of the workdir. The list is the one that was loaded if its size, time and
-handler are; else if its content (SHA-256) is. If it is newer and the old list is its beginning, the rest is new. Else
-lines are matched, each as often as it occurs: new ones get new ids behind the rest, removed ones that have not run are
-dropped.
+handler are; else if its content (SHA-256) is. If it is newer and the old list is its beginning, the rest is new, where
+the handler says so. Else lines are matched, each as often as it occurs: new ones get new ids behind the rest, removed
+ones that have not run are dropped.
 """
 
 from __future__ import annotations
@@ -161,7 +161,10 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         return section.added(0)
     lines = before["lines"]
     grown = (
-        same_handler and seen["size"] > before["size"] and _digest(tasklist.path, before["size"]) == before["sha256"]
+        same_handler
+        and tasklist.appended_lines_are_new
+        and seen["size"] > before["size"]
+        and _digest(tasklist.path, before["size"]) == before["sha256"]
     )
     if grown and _ends_a_line(tasklist.path, before["size"]):
         rest = (command for index, command in enumerate(tasklist) if index >= lines)

@@ -1,0 +1,91 @@
+"""The values of one axis of a sweep, as written.
+
+    a, b, "c, d"       a value each: blanks around it are not part of it, quotes keep commas and blanks, "" is a quote
+    1..10              whole numbers, the last one included; 01..10 as wide as 10; 10..1 downwards
+    0..1..0.1          in steps: 0.0 0.1 ... 1.0, each with as many digits behind the point as the longest of the three
+
+Several lines, and both kinds, may be mixed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable, Iterator, Sequence
+
+from taskfarmer.errors import UsageError
+
+_ITEM = re.compile(r'[ \t]*(?:"((?:[^"]|"")*)"[ \t]*|((?!")[^,]*))(?:,|\Z)')
+_NUMBER = r"([-+]?\d+(?:\.\d+)?)"
+_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?").fullmatch
+_LIKE_A_RANGE = re.compile(r"[-+]?[\d.]*\d[\d.eE+-]*\.\.[\d.eE+-]*").fullmatch
+
+
+Values = Iterable[str]
+
+
+class Range:
+    """Numbers in equal steps, counted in units of the last digit: no step is lost or added by rounding."""
+
+    def __init__(self, units: range, digits: int, width: int) -> None:
+        self._units = units
+        self._digits = digits
+        self._width = width
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._text, self._units)
+
+    def _text(self, unit: int) -> str:
+        text = str(abs(unit)).zfill(self._digits + 1)
+        if self._digits:
+            text = f"{text[: -self._digits]}.{text[-self._digits :]}"
+        return ("-" * (unit < 0) + text).zfill(self._width)
+
+
+def parse_axis(name: str, text: str) -> list[Values]:
+    """The values of an axis, in parts that can be gone through again and again. Raises UsageError."""
+    parts: list[Values] = []
+    for line in text.splitlines():
+        parts.extend(_parse_line(name, line.strip()))
+    if not parts:
+        raise UsageError(f"axis {name}: a value is wanted, found none; write 1..10, or a, b, c")
+    return parts
+
+
+def _parse_line(name: str, line: str) -> Iterator[Values]:
+    at = 0
+    while at < len(line):
+        item = _ITEM.match(line, at)
+        if item is None:
+            raise UsageError(f'axis {name}: "..." and then a comma is wanted, found {line[at:]!r:.60}')
+        at = item.end()
+        quoted, plain = item.groups()
+        if quoted is not None:
+            yield [quoted.replace('""', '"')]
+        elif plain.strip():
+            yield _parse_plain(name, plain.strip())
+        else:
+            raise UsageError(
+                f'axis {name}: a value is wanted between commas, found none in {line!r:.60}; "" is the empty one'
+            )
+
+
+def _parse_plain(name: str, text: str) -> Values:
+    found = _RANGE(text)
+    if found:
+        return _range(name, text, found.groups())
+    if _LIKE_A_RANGE(text):
+        raise UsageError(f'axis {name}: FIRST..LAST or FIRST..LAST..STEP is wanted, found {text}; "{text}" is a text')
+    return [text]
+
+
+def _range(name: str, text: str, numbers: Sequence[str | None]) -> Range:
+    wholes, fractions = zip(*(number.partition(".")[::2] for number in numbers if number))
+    digits = max(map(len, fractions))
+    first, last, *steps = (int(whole + fraction.ljust(digits, "0")) for whole, fraction in zip(wholes, fractions))
+    step = steps[0] if steps else 10**digits
+    if step == 0 or (step < 0 and first < last):
+        raise UsageError(f"axis {name}: {text} never arrives; the step must lead from {numbers[0]} to {numbers[1]}")
+    step = -abs(step) if first > last else abs(step)
+    padded = any(re.match(r"[-+]?0\d", whole) for whole in wholes[:2])
+    width = max(len(whole.lstrip("+")) for whole in wholes[:2]) + (digits + 1 if digits else 0) if padded else 0
+    return Range(range(first, last + (1 if step > 0 else -1), step), digits, width)
