@@ -163,8 +163,8 @@ class _Options:
 
 def _keywords(signature: Signature, positional: int) -> dict[str, Parameter]:
     """What a constructor takes by name, after so many arguments that it gets anyway."""
-    named = [one for one in signature.parameters.values() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    return {one.name: one for one in named[positional:]}
+    named = [one for one in signature.parameters.values() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    return {one.name: one for one in named[positional:] if one.kind is not one.POSITIONAL_ONLY}
 
 
 _BOOLEANS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}

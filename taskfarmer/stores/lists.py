@@ -156,7 +156,7 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         farm["list"] = {**before, **seen}
         section.set_farm(farm)
         return section.added(0)
-    if seen["mtime_ns"] <= before["mtime_ns"]:
+    if seen["mtime_ns"] < before["mtime_ns"] or (same_handler and seen["mtime_ns"] == before["mtime_ns"]):
         # A node that still sees an old copy must not undo what a newer one said.
         return section.added(0)
     lines = before["lines"]
