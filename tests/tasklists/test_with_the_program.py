@@ -92,3 +92,15 @@ def test_a_class_of_the_users_next_to_the_ini_file_makes_the_commands(farm: Farm
     farm.write("Ada", "# nobody", "Alan").run("-t", "greet", check=0)
     assert done(farm) == ["good 100%% morning Ada", "good 100%% morning Alan"]
     assert "0 echo good 100%% $(echo morning) Ada >> done" in farm.lines("finished")
+
+
+def test_a_workdir_of_the_ancestors_goes_on_under_a_template(farm: Farm) -> None:
+    """Its files hold the lines of the list and not the commands; what counts are the numbers."""
+    define(farm, TEMPLATE)
+    farm.write("a", "b", "c")
+    farm.workdir.mkdir()
+    (farm.workdir / "finished").write_text("0 a\n")
+    (farm.workdir / "toprocess").write_text("1 b\n2 c\n")
+    farm.run("-t", "t", check=0)
+    assert done(farm) == ["b", "c"]
+    farm.assert_each_task_stands_once(3)
