@@ -48,11 +48,9 @@ class Template:
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The command with these values. Raises UsageError if it would not be one line."""
-        parts = [self._begin]
+        command = self._begin
         for name, spell, text in self._steps:
-            parts.append(spell(values[name]))
-            parts.append(text)
-        command = "".join(parts)
+            command += spell(values[name]) + text
         if self._raw and "\n" in command:
             raise UsageError("command: one line is wanted, but an unquoted value holds a newline")
         return command

@@ -56,7 +56,7 @@ class ListTaskList:
     @property
     def appended_lines_are_new(self) -> bool:
         """See TaskList. What a subclass makes of a longer list is its own affair."""
-        return not self._is_indexed()
+        return type(self).__iter__ is ListTaskList.__iter__ and not self._is_indexed()
 
     def __getitem__(self, taskid: int) -> str:
         """The command of a task."""

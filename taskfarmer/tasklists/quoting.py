@@ -18,9 +18,9 @@ from typing import Callable
 
 Spell = Callable[[str], str]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+:./-]+").fullmatch
+_KEYWORDS = "if|then|else|elif|fi|case|esac|for|select|while|until|do|done|in|function|time|coproc"
+_PLAIN = re.compile(rf"(?!(?:{_KEYWORDS})\Z)[A-Za-z0-9_@%+:./-]+").fullmatch
 _SPECIAL_IN_DOUBLE = re.compile(r'[$`"\\\n]').search
-_KEYWORD = re.compile("if|then|else|elif|fi|case|esac|for|select|while|until|do|done|in|function|time|coproc").fullmatch
 
 _BARE, _PAREN, _SINGLE, _DOUBLE, _ANSI = "bare", "( )", "single quotes", "double quotes", "$' '"
 _BACKTICKS, _PARAMETER, _ARITHMETIC = "backticks", "${ }", "arithmetic"
@@ -59,7 +59,6 @@ class Reader:
 
     def read(self, text: str) -> str:
         """Read on. Returns the text without escaped newlines. Raises Unreadable for any other newline."""
-        self._last = text
         kept = []
         at = 0
         while at < len(text):
@@ -74,7 +73,8 @@ class Reader:
                     self._take(token[0])
                     kept.append(token[0])
             at = end
-        return "".join(kept)
+        self._last = "".join(kept)
+        return self._last
 
     def spelling(self, following: str) -> Spell:
         """How a value is spelled here, if that text follows it. Raises Unreadable if nobody can tell."""
@@ -92,7 +92,7 @@ class Reader:
             return _in_ansi
         if inside == _DOUBLE:
             return _out_of_double if joined else _in_double
-        return quote if joined or _REDIRECTS(following) else _bare  # `1>` is not the word 1
+        return quote if joined or _REDIRECTS(following.replace("\\\n", "")) else _bare  # `1>` is not the word 1
 
     def _read_single(self, text: str, at: int) -> int:
         end = text.find("'", at)
@@ -158,7 +158,7 @@ class Reader:
 
 
 def _bare(value: str) -> str:
-    return value if _PLAIN(value) and not _KEYWORD(value) else quote(value)
+    return value if _PLAIN(value) else quote(value)
 
 
 def _in_single(value: str) -> str:

@@ -25,7 +25,7 @@ class SweepTaskList:
 
     Options:
         `command`: the command, with fields: {AXIS} for each axis, {id}, {workdir}
-        `quote`: `no` puts values in as they are, not quoted for the shell (default yes)
+        `quote`: `no` puts values in as they are, not quoted for the shell
         `AXIS`: any other name is an axis, its values written 1..10, 0..1..0.1 or a, b, c
     """
 

@@ -24,7 +24,7 @@ class TableTaskList:
     Options:
         `command`: the command, with fields: {COLUMN} for each column, {id}, {workdir}
         `delimiter`: what parts the columns, one character or `tab` (default: tab for .tsv and .tab, else a comma)
-        `quote`: `no` puts values in as they are, not quoted for the shell (default yes)
+        `quote`: `no` puts values in as they are, not quoted for the shell
     """
 
     appended_lines_are_new = True

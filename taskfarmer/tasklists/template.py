@@ -23,7 +23,7 @@ class TemplateTaskList:
 
     Options:
         `command`: the command, with fields: {line} {id} {name} {stem} {suffix} {parent} {workdir}
-        `quote`: `no` puts values in as they are, not quoted for the shell (default yes)
+        `quote`: `no` puts values in as they are, not quoted for the shell
     """
 
     appended_lines_are_new = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import pytest
 
@@ -55,6 +55,13 @@ class Unread(ListTaskList):
         self.path = path
 
 
+class Streamed(ListTaskList):
+    """Reads the list in a way of its own."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield from reversed(self.tasks)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     path = tmp_path / "files.txt"
@@ -84,6 +91,12 @@ def test_the_commands_are_those_that_the_class_gives(
     assert list(tasklist) == list(tasklist) == expected
     assert [tasklist[id] for id in range(len(tasklist))] == expected
     assert not tasklist.appended_lines_are_new
+
+
+def test_a_class_that_reads_in_a_way_of_its_own_does_not_promise_what_more_lines_mean(path: str) -> None:
+    tasklist = Streamed(path, "W")
+    assert not tasklist.appended_lines_are_new
+    assert list(tasklist) == ["skip.root", "b.root", "a.root"]
 
 
 def test_the_lines_of_a_plain_list_have_an_index_and_a_number(path: str) -> None:

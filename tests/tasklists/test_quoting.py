@@ -117,6 +117,8 @@ PLACES = {
     "{x}#{y}": "{x}#{y}",
     "a \\\n {x}": "a\0{x}",
     '"a\\\n{x}"': "a{x}",
+    "$V\\\n{x}": "v{x}",
+    "{x}\\\n2>&1": "{x}2",
     "{{x}}{x}": "{{x}}{x}",
     "{} {a,b} {1..3} ${V} {x}": "{{}}\0a\0b\x001\x002\x003\0v\0{x}",
     "'{print $1}' {x}": "{{print $1}}\0{x}",
@@ -151,7 +153,7 @@ def test_a_nasty_value_arrives_as_it_is(value: str, tmp_path: Path) -> None:
     arrives(list(PLACES), value, value, tmp_path)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(place=st.sampled_from(sorted(PLACES)), x=VALUES, y=VALUES)
 def test_any_value_arrives_as_it_is(place: str, x: str, y: str, tmp_path: Path) -> None:
     arrives([place], x, y, tmp_path)
@@ -173,7 +175,7 @@ PIECES = ["{x}", "{x}", "'", '"', "$'", "`", "$(", "${V", "${V:-", "}", "$((", "
           "$\"", "<<<", "{", ":", "=", "\\\n"]  # fmt: skip
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=100, suppress_health_check=list(HealthCheck), deadline=None)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=12), breakers=st.lists(st.sampled_from(BREAKERS), max_size=8))
 @example(pieces=['"', "$(", "case a in a)", " ", "{x}", ";; esac", ")", '"'], breakers=["$(>pwned)"])
 @example(pieces=['"', "${V:-", "'", "}", "'", "}", '"', "{x}"], breakers=["$(>pwned)"])
