@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import Any
 
 from taskfarmer.model import Claim, Launch, Slot, Task
 from taskfarmer.runners.base import Runner, runs_itself
-from taskfarmer.system import hosted, process
-
-#: The kernel refused the program itself: a shell would say so, or run it as a script.
-REFUSED = frozenset((errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EPERM))
-
-
-class NotStarted(Exception):
-    """An attempt could not begin; its words say why."""
+from taskfarmer.system import hosted, launching
+from taskfarmer.system.launching import NotStarted
 
 
 class Starter:
@@ -34,15 +26,9 @@ class Starter:
         if self._hosts:
             return hosted.start(lambda: _Hosted(self._class(**self._options), claim), env, self._null, output)
         launch = self._spell(claim)
-        self._make_folders(launch)
-        if launch.env:
-            env = process.with_changes(env, launch.env)
-        try:
-            return process.start(launch, env, self._null, output)
-        except OSError as error:
-            if launch.fallback is None or error.errno not in REFUSED:
-                raise
-            return process.start(launch.fallback, env, self._null, output)
+        launching.make_folders(launch)
+        self._scratch = launch.scratch
+        return launching.start(launch, env, self._null, output)
 
     def _spell(self, claim: Claim) -> Launch:
         try:
@@ -50,25 +36,11 @@ class Starter:
         except Exception as error:  # a user's class may raise anything; that is one failed task, not the farm's end
             raise NotStarted(f"the runner {self._class.__name__} failed: {type(error).__name__}: {error}") from error
 
-    def _make_folders(self, launch: Launch) -> None:
-        try:
-            if launch.folder is not None:
-                os.makedirs(launch.folder, exist_ok=True)
-            if launch.scratch is not None:
-                os.mkdir(launch.scratch, 0o700)
-                self._scratch = launch.scratch
-            if launch.cwd is not None and not os.path.isdir(launch.cwd):
-                raise NotStarted(f"{launch.cwd}: there is no such directory to start it in")
-        except OSError as error:
-            raise NotStarted(f"{error.filename}: the directory cannot be made: {error.strerror}") from error
-
     def clear(self) -> None:
         """The attempt has ended: remove what was made for it alone. Raises OSError when that cannot be done."""
         scratch, self._scratch = self._scratch, None
         if scratch is not None:
-            import shutil
-
-            shutil.rmtree(scratch)
+            launching.remove(scratch)
 
 
 class _Hosted(hosted.Act):
@@ -79,7 +51,7 @@ class _Hosted(hosted.Act):
         self._claim = claim
 
     def run(self) -> object:
-        with open(1, "w", closefd=False) as log:
+        with open(1, "w", closefd=False, errors="surrogateescape") as log:
             return self._runner.run(self._claim.id, self._claim.command, log)
 
     def terminate(self) -> None:

@@ -16,12 +16,13 @@ from typing import Protocol
 from taskfarmer.farm.environment import set_task, task_environment
 from taskfarmer.farm.heartbeat import Leash
 from taskfarmer.farm.orders import Halt, Report, Setup, Work
-from taskfarmer.farm.starter import REFUSED, NotStarted, Starter
+from taskfarmer.farm.starter import Starter
 from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Outcome, Slot, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import files, process
+from taskfarmer.system.launching import REFUSED, NotStarted
 from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 

@@ -1,7 +1,8 @@
 """What a runner is: task and slot in, Launch out.
 
-A runner spells, it does not start: its worker does (farm/starter.py). Only one whose class overrides `run`, as runners
-were written before 0.2.0, starts its task itself: in a process of its own, which is what is then waited for and ended.
+A runner spells, it does not start: its worker does (farm/starter.py). Only one whose class overrides `run` or `terminate`,
+as runners were written before 0.2.0, starts its task itself: in a process of its own, which is what is then waited for and
+ended.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 from typing import IO, Mapping
 
+from taskfarmer.errors import UsageError
 from taskfarmer.model import Launch, Slot, Task
-from taskfarmer.system import process
+from taskfarmer.system import launching, process
 
 
 class Runner:
@@ -39,8 +41,17 @@ class Runner:
         Subclasses may override this and `terminate`, or call it with another command. Raises OSError.
         """
         launch = self.launch(Task(taskid, command), Slot(int(os.environ.get("TASKFARMER_SLOT", "0"))))
-        self._running = process.start(launch, process.with_changes(os.environb, launch.env), 0, logfh.fileno())
-        return process.exit_code(self._running)
+        launching.make_folders(launch)
+        try:
+            logfh.flush()
+            self._running = launching.start(launch, dict(os.environb), 0, logfh.fileno())
+            return process.exit_code(self._running)
+        finally:
+            running, self._running = self._running, 0
+            if launch.scratch is not None:
+                if running:
+                    process.await_end(running)  # `terminate` has asked it to end: it may still be writing there
+                launching.remove(launch.scratch)
 
     def terminate(self) -> None:
         """End what `run` runs: called in the process that is in `run`, when the task shall end."""
@@ -49,5 +60,27 @@ class Runner:
 
 
 def runs_itself(runner: Runner) -> bool:
-    """Whether a runner starts its tasks itself, because its class overrides `run`."""
-    return type(runner).run is not Runner.run
+    """Whether a runner starts or ends its tasks itself, because its class overrides `run` or `terminate`."""
+    return type(runner).run is not Runner.run or type(runner).terminate is not Runner.terminate
+
+
+def words(option: str, text: str) -> list[str]:
+    """The words of an option, split at blanks, with a shell's quotes. Raises UsageError, naming the option."""
+    if not any(letter in text for letter in "'\"\\"):
+        return text.split()
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {text!r}: {error}") from error
+
+
+def find_or_refuse(program: str, environ: Mapping[str, str]) -> str:
+    """Where a program is. Raises UsageError where it is not."""
+    found = process.find_program(program, environ.get("PATH", ""))
+    if found is None:
+        raise UsageError(f"{program} is not on PATH of {process.host()}")
+    if not os.access(found, os.X_OK):
+        raise UsageError(f"{program}: there is no such program on {process.host()}")
+    return found

@@ -117,6 +117,16 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def die_with_parent(parent: int) -> None:
+    """Be killed when the thread dies that forked this process (prctl(2), PR_SET_PDEATHSIG); exec keeps that."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before we asked
+
+
 def close_inherited_files() -> None:
     """In a forked child: let go of every file and folder that the parent has opened (what it was given itself stays).
 
@@ -143,7 +153,7 @@ def start(launch: Launch, env: dict[bytes, bytes], null: int, log: int) -> int:
     actions = ((os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, log, 2))
     if launch.cwd is None:
         return _spawn(launch, env, actions)
-    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # we may be where we are not allowed to list
     try:
         os.chdir(launch.cwd)
         return _spawn(launch, env, actions)
@@ -219,6 +229,14 @@ def poll(pid: int) -> Ended | None:
 def exit_code(pid: int) -> int:
     """Wait for a child of ours: its exit status, or a signal's number, negative."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def await_end(pid: int) -> None:
+    """Wait for a child of ours that may have been waited for already."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # it has been
 
 
 def reap_strays() -> None:

@@ -17,10 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from taskfarmer.farm.starter import REFUSED
 from taskfarmer.model import Slot, Task
 from taskfarmer.runners import BasicRunner
-from taskfarmer.system import process
+from taskfarmer.system import launching
 
 pytestmark = pytest.mark.quick
 
@@ -68,13 +67,7 @@ def as_the_farm_does(line: str, log: int, null: int) -> int:
     """Start a command as a worker does; return its raw status."""
     env = dict(os.environb)
     launch = BasicRunner().launch(Task(0, line), Slot(0))
-    try:
-        pid = process.start(launch, env, null, log)
-    except OSError as error:
-        if launch.fallback is None or error.errno not in REFUSED:
-            raise
-        pid = process.start(launch.fallback, env, null, log)
-    return os.waitpid(pid, 0)[1]
+    return os.waitpid(launching.start(launch, env, null, log), 0)[1]
 
 
 def as_bash_does(line: str, log: int, null: int) -> int:
