@@ -111,6 +111,14 @@ _BUILTINS = frozenset(
         "wait",
     ]
 )
+#: What fails in the first lines ends the task, with a sentence; what fails inside a sourced script or a function does not.
+_GUARD = """_pytaskfarmer() {{ [ ${{#FUNCNAME[@]}} -gt 1 ] || {{ trap - EXIT; echo "pytaskfarmer: before the command: $2: exit $1" >&2; exit $1; }}; }}
+trap '_pytaskfarmer $? "$BASH_COMMAND"' ERR
+trap 'echo "pytaskfarmer: before the command: the shell was left" >&2; exit 1' EXIT
+{setup}
+trap - ERR EXIT; unset -f _pytaskfarmer
+{command}"""
+_ONE_COMMAND = re.compile(r"[^;&|#\n]*")
 _HARMLESS = frozenset(("true", "false"))
 #: Variables that change what a shell makes of a plain line.
 _UNSETTLING = ("BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT")
@@ -161,3 +169,34 @@ def _is_a_program(word: str, shells: Shells) -> bool:
     if "=" in word or word[0] == "%" or word in _KEYWORDS or word in shells.functions:
         return False
     return word not in _BUILTINS
+
+
+def guarded(setup: str, command: str, bash: bool = True) -> str:
+    """A script that runs the lines of `setup`, each of which must succeed, and then the command, in the same shell."""
+    if bash:
+        return _GUARD.format(setup=setup, command=command)
+    return f"set -e\n{setup}\nset +e\n{command}"
+
+
+def checked(line: str) -> str:
+    """A line of a setup that is named as it is written when it fails, whatever has failed in it."""
+    import shlex
+
+    return f"{line} || _pytaskfarmer $? {shlex.quote(line)}"
+
+
+def both(setup: str, command: str) -> str:
+    """`SETUP && COMMAND`, where all of the command is meant."""
+    return f"{setup} && {command}" if _ONE_COMMAND.fullmatch(command) else f"{setup} && {{\n{command}\n}}"
+
+
+def in_image(setup: str, command: str, shell: str) -> tuple[str, ...]:
+    """What a shell of an image is told, to run `setup` and the command."""
+    script = guarded(setup, command, os.path.basename(shell) == "bash") if setup else command
+    return words_of(script)
+
+
+def words_of(command: str) -> tuple[str, ...]:
+    """The words that make a shell run a command."""
+    options = ("-c", "--") if command[:1] in "-+" else ("-c",)  # or the line would be read as an option
+    return (*options, command)
