@@ -29,6 +29,8 @@ _INTERVAL = 4.0
 _END = b"\n]\n"
 _LOOK_BACK = 1 << 16
 _NAME_LIMIT = 120
+#: So many events wait for a disk that refuses; those that come after them are only counted.
+_MOST = 10_000
 
 
 class Timeline:
@@ -40,11 +42,14 @@ class Timeline:
         self._host = quote(owner.host)
         self._pid = crc32(str(owner).encode()) & 0x7FFFFFFF
         self._events: list[str] = [self._meta("process_name", 0, f"{owner.host} (farmer {owner.pid})")]
+        self._dropped = 0
         self._known_slots: set[int] = set()
         self._flushed_at = time.monotonic()
 
     def attempt(self, attempt: Attempt) -> None:
         """One attempt, as a slice on its slot's track."""
+        if self._is_full():
+            return
         slot = attempt.slot + 1
         if slot not in self._known_slots:
             self._known_slots.add(slot)
@@ -63,9 +68,19 @@ class Timeline:
 
     def instant(self, what: str) -> None:
         """Something that happened to the whole farmer."""
-        self._events.append(
-            f'{{"ph":"i","s":"p","cat":"farm","name":{_short(what)},"pid":{self._pid},"tid":0,"ts":{time.time() * 1e6:.0f}}}'
-        )
+        if not self._is_full():
+            self._events.append(self._instant(what))
+
+    def _instant(self, what: str) -> str:
+        now = time.time() * 1e6
+        return f'{{"ph":"i","s":"p","cat":"farm","name":{_short(what)},"pid":{self._pid},"tid":0,"ts":{now:.0f}}}'
+
+    def _is_full(self) -> bool:
+        """Whether one more event can only be counted."""
+        if len(self._events) < _MOST:
+            return False
+        self._dropped += 1
+        return True
 
     def _meta(self, kind: str, tid: int, name: str) -> str:
         return f'{{"ph":"M","name":"{kind}","pid":{self._pid},"tid":{tid},"args":{{"name":{_short(name)}}}}}'
@@ -88,6 +103,7 @@ class Timeline:
             fcntl.flock(fd, fcntl.LOCK_EX)
             self._append(fd)
             self._events.clear()
+            self._dropped = 0
         except OSError:
             pass  # kept for the next time
         finally:
@@ -98,7 +114,10 @@ class Timeline:
         tail = os.pread(fd, _LOOK_BACK, max(0, size - _LOOK_BACK))
         end = _end_of_last_event(tail)
         keep = size - len(tail) + end if end else 0
-        text = ",\n".join(self._events).encode("ascii") + _END
+        dropped = (
+            [self._instant(f"{self._dropped} events are missing here: the disk refused them")] if self._dropped else []
+        )
+        text = ",\n".join(self._events + dropped).encode("ascii") + _END
         if keep > 0:
             files.write_all(fd, b",\n" + text, keep)
         else:

@@ -5,6 +5,9 @@ from typing import Mapping
 
 from taskfarmer.errors import RequeueError, UsageError
 
+#: Seconds; a controller may be slow or away.
+_PATIENCE = 60.0
+
 
 def name(environ: Mapping[str, str]) -> str:
     """The number of the batch job, "" outside of one. Each member of an array has one of its own."""
@@ -29,7 +32,13 @@ def requeue(environ: Mapping[str, str]) -> None:
     job = environ["SLURM_JOB_ID"]
     if "SLURM_ARRAY_JOB_ID" in environ and "SLURM_ARRAY_TASK_ID" in environ:
         job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
-    done = subprocess.run(["scontrol", "requeue", job], stdin=subprocess.DEVNULL, capture_output=True)
+    asked = ["scontrol", "requeue", job]
+    try:
+        done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired as error:
+        raise RequeueError(
+            f"scontrol requeue {job}: no answer within {_PATIENCE:g} s. If the job is not started again, start the same line again"
+        ) from error
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
         raise RequeueError(f"scontrol requeue {job}: exit {done.returncode}: {said}. Start the same line again")

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from conftest import wait_until
 
 from taskfarmer.farm import heartbeat
 from taskfarmer.farm.heartbeat import Contact, Heartbeat, Leash
-from taskfarmer.system import process
+from taskfarmer.farm.orders import Report, Setup, Work
+from taskfarmer.farm.worker import Worker
+from taskfarmer.model import Claim, Outcome, Owner
+from taskfarmer.runners.basic import BasicRunner
+from taskfarmer.stores.owners import Owners
+from taskfarmer.system import process, vigil
 from taskfarmer.system.presence import BEAT, Presence, read_sign
 
 pytestmark = pytest.mark.quick
@@ -117,3 +125,63 @@ def test_a_sign_that_the_disk_refuses_is_no_contact(tmp_path: Path, clock: Clock
     clock.now += 20.0
     beat()
     assert contact.is_silent()
+
+
+# A worker on its leash
+
+
+def serve_where_nothing_is_acknowledged(setup: Setup, line: Connection) -> None:
+    """A worker's life in a process of its own; its leash looks often, and says each time that it was torn."""
+    heartbeat.BEAT = heartbeat._AGAIN = 0.02
+    worker = Worker(setup, 0, line, os.getppid())
+    assert worker._leash is not None
+    end_task = worker._leash._end_task
+    worker._leash._end_task = lambda: ((Path(setup.workdir) / "torn").touch(), end_task())
+    worker.serve()
+
+
+@pytest.fixture
+def a_worker(tmp_path: Path) -> Iterator[tuple[Connection, Contact]]:
+    """A worker that has something to do whenever it is sent over this line, and the contact of its farmer."""
+    owner, contact = Owner("n1", os.getpid(), 1, "abcdef"), Contact(0.2)
+    presence = Owners(str(tmp_path), owner).join(1, shared=False)
+    setup = Setup(owner, str(tmp_path), False, (BasicRunner, {"shell_mode": "auto"}), logs="none", contact=contact)
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if not pid:
+        ours.close()
+        try:
+            serve_where_nothing_is_acknowledged(setup, theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    yield ours, contact
+    ours.close()
+    os.waitpid(pid, 0)
+    presence.close()
+
+
+def outcome_of(line: Connection, command: str) -> Outcome:
+    """How this worker says that a task of its has ended."""
+    line.send(Work([Claim(1, 1, 1, 0, command)], False))
+    while True:
+        assert line.poll(30)
+        report = line.recv()
+        assert isinstance(report, Report)
+        if report.attempts:
+            return report.attempts[0].outcome
+
+
+def test_what_a_worker_begins_after_an_idle_time_without_contact_is_not_interrupted(
+    tmp_path: Path, a_worker, clock: Clock
+) -> None:
+    line, contact = a_worker
+    wait_until((tmp_path / "torn").exists, what="that its leash is torn while it has nothing to do")
+    clock.now = vigil.clock() + 3600.0
+    contact.renew()  # and that lasts, however slow this machine is
+    assert outcome_of(line, "true") is Outcome.FINISHED
+
+
+def test_what_a_worker_runs_while_there_is_no_contact_is_interrupted(a_worker) -> None:
+    line, _ = a_worker
+    assert outcome_of(line, "sleep 600") is Outcome.INTERRUPTED

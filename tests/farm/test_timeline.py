@@ -13,6 +13,7 @@ import pytest
 from conftest import Farm, wait_until
 from farmhands import children_of, ended, kill, nobody_is_left_behind  # noqa: F401
 
+from taskfarmer.farm import timeline as timeline_module
 from taskfarmer.farm.timeline import Timeline
 from taskfarmer.model import Attempt, Claim, Outcome, Owner
 
@@ -160,6 +161,28 @@ def test_a_timeline_that_cannot_be_written_costs_events_and_not_the_farm(farm: F
     farm.workdir.mkdir()
     (farm.workdir / "timeline.json").mkdir()
     farm.write("true").run(check=0)
+
+
+def test_of_what_a_disk_refuses_for_long_only_so_much_is_kept_and_the_rest_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "timeline.json"
+    path.mkdir()  # nothing can be written there
+    timeline = Timeline(str(path), OWNER)
+    for id in range(timeline_module._MOST + 500):
+        timeline.attempt(an_attempt(id))
+        if id % 1000 == 0:
+            timeline.flush()
+    timeline.instant("so it goes")
+    path.rmdir()
+    timeline.flush()
+    timeline.instant("and on")
+    timeline.flush()
+    assert_well_formed(path)
+    told = json.loads(path.read_text())
+    kept = len(tasks(told))
+    assert len(told) == timeline_module._MOST + 2
+    assert [event["args"]["task"] for event in tasks(told)] == list(range(kept))
+    said = [event["name"] for event in told if event["ph"] == "i"]
+    assert said == [f"{timeline_module._MOST + 501 - kept} events are missing here: the disk refused them", "and on"]
 
 
 def test_a_long_timeline_is_appended_to_and_not_read(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_what_slurm_has_against_it_is_said(tmp_path: Path, monkeypatch: pytest.M
         job.requeue({"SLURM_JOB_ID": "12"})
 
 
+def test_a_scontrol_that_does_not_answer_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_PATIENCE", 0.2)
+    monkeypatch.setenv("PATH", scontrol(tmp_path, "exec sleep 600"))
+    with pytest.raises(RequeueError, match=r"scontrol requeue 12: no answer within 0\.2 s"):
+        job.requeue({"SLURM_JOB_ID": "12"})
+
+
 def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path: Path) -> None:
     path = scontrol(tmp_path, "exit 98")
     job.check_requeue({"SLURM_JOB_ID": "12", "PATH": path})
