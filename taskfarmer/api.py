@@ -24,8 +24,8 @@ from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList
 
 if TYPE_CHECKING:
-    from taskfarmer.farm.deadline import JobEnd
     from taskfarmer.farm.doctor import Doctor, DoctorOptions
+    from taskfarmer.farm.jobtime import JobTime
 
 DEFAULT_SLOTS = 8
 
@@ -60,6 +60,7 @@ class RunOptions(NamedTuple):
     requeue: bool = False
     sick_node_stop: bool = True
     dead_after: float = DEAD_AFTER
+    wait_for_others: bool = False
 
 
 class Start(NamedTuple):
@@ -112,7 +113,9 @@ def _run(
     stop: Stop,
     tell: Callable[[Notice], None],
 ) -> Summary:
-    began = time.monotonic()
+    from taskfarmer.farm.jobtime import JobTime
+
+    job_time = JobTime(options.walltime, options.margin, time.monotonic(), tell)
     if options.requeue:
         check_requeue()
     workdir_path = options.workdir or default_workdir(tasklist)
@@ -146,10 +149,9 @@ def _run(
         )  # fmt: skip
         on_start(start)
         tally = Tally(slots, added)
-        job_end = _job_end(options, began, tell) if added.left else None
         while True:
             try:
-                return _farm(store, slots, runner, options, added, tally, stop, tell, job_end)
+                return _farm(store, slots, runner, options, added, tally, stop, tell, job_time)
             except Fenced as error:
                 tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
             store.close()
@@ -160,6 +162,7 @@ def _run(
             raise
         raise DiskError(f"{error.filename or workdir_path}: {error.strerror}") from error
     finally:
+        job_time.close()
         store.close()
 
 
@@ -172,12 +175,13 @@ def _farm(
     tally: Tally,
     stop: Stop,
     tell: Callable[[Notice], None],
-    job_end: "JobEnd | None",
+    job_time: "JobTime",
 ) -> Summary:
     from taskfarmer.farm.environment import SLOT_VARIABLE
-    from taskfarmer.farm.farmer import Farmer, Policy
+    from taskfarmer.farm.farmer import Farmer
     from taskfarmer.farm.heartbeat import Contact
     from taskfarmer.farm.orders import Setup
+    from taskfarmer.farm.policy import Policy
     from taskfarmer.farm.pool import Crew
     from taskfarmer.farm.timeline import Timeline
 
@@ -189,7 +193,7 @@ def _farm(
     )  # fmt: skip
     policy = Policy(
         options.retries, options.retry_delay, options.max_failures, options.grace, options.tell_finished,
-        job_end, options.expect, options.sick_node_stop, options.dead_after,
+        job_time.end, options.expect, options.sick_node_stop, options.dead_after, bool(owner.job), options.wait_for_others,
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, shared)
 
@@ -229,23 +233,6 @@ def check_requeue() -> None:
 def requeue() -> None:
     """Have Slurm start this job again. It ends all that still runs in it, us included."""
     job.requeue(os.environ)
-
-
-def _job_end(options: RunOptions, began: float, tell: Callable[[Notice], None]) -> "JobEnd | None":
-    """When this farmer must be gone, as --walltime says it or else the batch system."""
-    from taskfarmer.farm.deadline import JobEnd
-    from taskfarmer.system import walltime
-
-    if options.walltime is not None:
-        found, now = walltime.Walltime(options.walltime, options.walltime), began
-    else:
-        found, now = walltime.ask(os.environ), time.monotonic()
-    if found.trouble:
-        tell(Trouble(f"{found.trouble}: when the job ends is not known; --walltime says it"))
-    if found.left is None:
-        return None
-    whole = found.left if found.whole is None else found.whole
-    return JobEnd(now + found.left - options.margin, whole - options.margin, options.margin)
 
 
 class _Interruptible:

@@ -251,6 +251,11 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         action="store_false",
         help="go on even if everything fails at once here while other hosts do well",
     )
+    add(
+        "--wait-for-others",
+        action="store_true",
+        help="stay while any other farmer still runs tasks (default: only those of the same batch job)",
+    )
     kept = parser.add_argument_group("what is kept")
     add = kept.add_argument
     add(
@@ -347,6 +352,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         requeue=args.requeue,
         sick_node_stop=args.sick_node_stop,
         dead_after=args.dead_after,
+        wait_for_others=args.wait_for_others,
         task_timeout=args.task_timeout,
         grace=args.grace,
         retries=args.retries,

@@ -22,6 +22,7 @@ from taskfarmer.farm.notices import (
     Progress,
     Requeue,
     Silent,
+    Staying,
     Stopping,
     Summary,
     Trouble,
@@ -51,8 +52,8 @@ class Talk:
         self._failures = 0
         self._next_line_at = _FIRST_LINE_AFTER
         self._host = ""
+        self._us = ""  # what the lines of a farmer begin with where those of several are mixed: in the log of a job
         self._workdir = ""
-        self._last: Progress | None = None
         self._silent = False
 
     def __enter__(self) -> Talk:
@@ -66,6 +67,7 @@ class Talk:
     def start(self, start: Start) -> None:
         """What is about to be done."""
         self._host, self._workdir = start.owner.host, start.workdir
+        self._us = f"{self._host}: " if start.owner.job else ""
         added = start.added
         self._say(f"pytaskfarmer {__version__}  {start.tasklist}: {_tasks(added.total)} -> {start.workdir}")
         if added.total == 0:
@@ -107,12 +109,17 @@ class Talk:
             self._stopping(notice)
         elif isinstance(notice, OwnerLost):
             how = "" if self._host in ("", notice.owner.host) else ", no sign of life"
-            self._say(f"{notice.owner.host} (pid {notice.owner.pid}{how}) is gone: {_recovered(notice)}")
+            self._say(f"{self._us}{notice.owner.host} (pid {notice.owner.pid}{how}) is gone: {_recovered(notice)}")
         elif isinstance(notice, Silent):
             who = f"{notice.owner.host} (pid {notice.owner.pid})"
             self._say(f"{self._host}: {who} is silent: if that lasts, its tasks are taken over")
         elif isinstance(notice, WorkerLost):
             self._say(f"{self._host}: worker {notice.pid} of slot {notice.slot} was killed; a new one takes its place")
+        elif isinstance(notice, Staying):
+            self._say(
+                f"{self._host}: nothing is left to start; staying while others run {_tasks(notice.running)}, "
+                "should one of them be lost"
+            )
         elif isinstance(notice, Trouble):
             self._say(f"{self._host}: {notice.message}" if self._host else notice.message)
 
@@ -120,39 +127,45 @@ class Talk:
         attempt = notice.attempt
         claim = attempt.claim
         if attempt.outcome is Outcome.FINISHED:
-            self._say(f"finished  task {claim.id}  after {_seconds(attempt.wall)}  {printable(claim.command, 80)}")
+            self._say(
+                f"{self._us}finished  task {claim.id}  after {_seconds(attempt.wall)}  {printable(claim.command, 80)}"
+            )
             return
         if attempt.outcome is Outcome.WORKER_LOST:
-            self._say(f"lost  task {claim.id}  with its worker  after {_seconds(attempt.wall)}  (will be tried again)")
+            self._say(
+                f"{self._us}lost  task {claim.id}  with its worker  after {_seconds(attempt.wall)}  (will be tried again)"
+            )
             return
         self._failures += 1
         if self._failures > _IN_FULL + _IN_A_LINE:
             if self._failures == _IN_FULL + _IN_A_LINE + 1:
-                self._say("more tasks have failed: from here on they are only counted")
+                self._say(f"{self._us}more tasks have failed: from here on they are only counted")
             return
         log = os.path.join(self._workdir, "logs", f"log_{claim.id}")
         place = f"   {log}" if self._has_logs else ""
         again = f"  (attempt {claim.attempt}, will be tried again)" if notice.again else ""
         note = f"  {attempt.note}" if attempt.note else ""
-        self._say(f"failed  task {claim.id}  {attempt.ended()}  after {_seconds(attempt.wall)}{place}{note}{again}")
+        how = f"{attempt.ended()}  after {_seconds(attempt.wall)}{place}{note}{again}"
+        lines = [f"{self._us}failed  task {claim.id}  {how}"]
         if self._failures <= _IN_FULL and self._has_logs:
-            for line in last_lines_of_log(log):
-                self._say(f"    | {line}")
+            lines += [f"    | {line}" for line in last_lines_of_log(log)]
+        self._say("\n".join(lines))  # at once: nobody's lines shall come between them
 
     def _stopping(self, notice: Stopping) -> None:
         if notice.held_back:
             running = f", {_tasks(notice.running)} still running" if notice.running else ""
-            self._say(f"{notice.reason}: {notice.held_back} held back{running}.")
+            self._say(f"{self._us}{notice.reason}: {notice.held_back} held back{running}.")
         elif notice.drain:
-            self._say(f"stopping ({notice.reason}): {_tasks(notice.running)} running, nothing more is started")
+            self._say(
+                f"{self._us}stopping ({notice.reason}): {_tasks(notice.running)} running, nothing more is started"
+            )
         elif notice.running:
             running = "1 running task gets" if notice.running == 1 else f"{notice.running} running tasks get"
-            self._say(f"stopping ({notice.reason}): {running} {notice.grace:g} s; again = now")
+            self._say(f"{self._us}stopping ({notice.reason}): {running} {notice.grace:g} s; again = now")
         else:
-            self._say(f"stopping ({notice.reason})")
+            self._say(f"{self._us}stopping ({notice.reason})")
 
     def _progress(self, progress: Progress) -> None:
-        self._last = progress
         if self._mode == "bar" and progress.seconds > 1.0:
             if self._bar is None:
                 self._bar = Bar()
@@ -160,44 +173,79 @@ class Talk:
         elif self._mode == "lines" and progress.seconds >= self._next_line_at:
             every = _LINE_EVERY if progress.seconds < _LATER else _LATER_EVERY
             self._next_line_at = progress.seconds + every
-            self._say(f"{self._host}: {_how_far(progress)}")
+            who = "all farmers: " if progress.company else ""
+            self._say(f"{self._host}: {who}{_how_far(progress)}")
 
     # The end
 
     def end(self, summary: Summary) -> None:
-        """What came of it."""
+        """What came of it. In the log of a job each farmer tells of its own tasks, and the one that speaks for all of all."""
         self._close_bar()
-        done = summary.finished + summary.failed
-        if not (done or summary.stopped or summary.gave_up or summary.left):
+        if not (summary.finished or summary.failed or summary.stopped or summary.gave_up or summary.left):
             self._nothing_done(summary)
-            return
+        else:
+            self._own(summary)
+        self._still_running(summary)
+        self._end_of_job(summary)
+        if self._us:
+            self._failed_in_job(summary)
+        else:
+            self._failed(summary)
+
+    def _own(self, summary: Summary) -> None:
+        done = summary.finished + summary.failed
         if summary.stopped or summary.gave_up:
             self._say(
-                f"stopped: {summary.finished} finished, {summary.failed} failed, {summary.left} left.{_what_next(summary)}"
+                f"{self._us}stopped: {summary.finished} finished, {summary.failed} failed, {summary.left} left.{_what_next(summary)}"
             )
         else:
             self._say(
-                f"{summary.finished} finished, {summary.failed} failed in {format_time(summary.seconds)} "
+                f"{self._us}{summary.finished} finished, {summary.failed} failed in {format_time(summary.seconds)} "
                 f"({done / max(summary.seconds, 1e-3):.1f} tasks/s, slots busy {_busy(summary)}%)"
             )
         if summary.slowest and summary.slowest[0][1] >= 1.0:
-            self._say("slowest: " + "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest))
-        if summary.running_elsewhere:
-            self._say(f"{_tasks(summary.running_elsewhere)} still running elsewhere: {PROGRAM} status {self._farm}")
-        self._end_of_job(summary)
+            slowest = "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest)
+            self._say(f"{self._us}slowest: {slowest}")
+
+    def _still_running(self, summary: Summary) -> None:
+        """Who runs what while we leave."""
+        unnamed = summary.running_elsewhere
+        for owner, ids in summary.holdings:
+            unnamed -= len(ids)
+            what = f"task {ids[0]} is" if len(ids) == 1 else f"tasks {some_ids(ids, len(ids), 5)} are"
+            self._say(f"{self._us}{what} still running on {owner.host} (pid {owner.pid})")
+        if unnamed > 0:
+            more = "more " if summary.holdings else ""
+            self._say(f"{self._us}{_tasks(unnamed, more)} still running elsewhere: {PROGRAM} status {self._farm}")
+
+    def _end_of_job(self, summary: Summary) -> None:
+        if summary.requeue is Requeue.YES:
+            self._say(f"{self._us}Slurm is asked to start this job again")
+        elif summary.requeue is Requeue.IN_VAIN:
+            self._say(f"{self._us}the job is not started again: no task has ended since it was started last")
+
+    def _failed(self, summary: Summary) -> None:
         before = summary.farm_failed - summary.failed
         if summary.failed:
             ids = some_ids(summary.failed_ids, summary.failed)
             more = f" and {before} before" if before > 0 else ""
             self._say(f"failed: {ids}{more}   {self._again()}")
-        elif before > 0:
+        elif before > 0 and (summary.finished or summary.stopped or summary.gave_up or summary.left):
             self._say(f"failed before: {before}   {self._again()}")
 
-    def _end_of_job(self, summary: Summary) -> None:
-        if summary.requeue is Requeue.YES:
-            self._say("Slurm is asked to start this job again")
-        elif summary.requeue is Requeue.IN_VAIN:
-            self._say("the job is not started again: no task has ended since it was started last")
+    def _failed_in_job(self, summary: Summary) -> None:
+        """What failed here; and by one farmer of them all, how the whole list stands."""
+        if summary.failed:
+            self._say(f"{self._us}failed: {some_ids(summary.failed_ids, summary.failed)}")
+        done = summary.finished + summary.failed
+        of_others = summary.farm_finished + summary.farm_failed > done
+        if summary.speaks and done and (of_others or summary.failed):
+            rest = [(summary.running_elsewhere, "running"), (summary.left, "left")]
+            more = "".join(f", {count} {what}" for count, what in rest if count)
+            again = f"   {self._again()}" if summary.farm_failed else ""
+            self._say(
+                f"{self._us}the whole list: {summary.farm_finished} finished, {summary.farm_failed} failed{more}{again}"
+            )
 
     def _again(self) -> str:
         return f"again: {PROGRAM} retry {self._farm} --run"
@@ -205,17 +253,17 @@ class Talk:
     def _nothing_done(self, summary: Summary) -> None:
         if summary.running_elsewhere:
             self._say(
-                f"nothing to do here: {summary.farm_finished} finished, {summary.farm_failed} failed, "
+                f"{self._us}nothing to do here: {summary.farm_finished} finished, {summary.farm_failed} failed, "
                 f"{summary.running_elsewhere} running elsewhere"
             )
         elif summary.farm_failed:
             self._say(
-                f"nothing to do: {summary.farm_finished} finished, {summary.farm_failed} failed   {self._again()}"
+                f"{self._us}nothing to do: {summary.farm_finished} finished, {summary.farm_failed} failed   {self._again()}"
             )
         elif summary.farm_finished == 1:
-            self._say("nothing to do: the only task is finished")
+            self._say(f"{self._us}nothing to do: the only task is finished")
         elif summary.farm_finished:
-            self._say(f"nothing to do: all {summary.farm_finished} tasks are finished")
+            self._say(f"{self._us}nothing to do: all {summary.farm_finished} tasks are finished")
 
     # The mouth
 
@@ -307,7 +355,7 @@ def _how_far(progress: Progress) -> str:
 
 
 def _more(progress: Progress) -> str:
-    done = progress.finished + progress.failed
+    done = progress.finished + progress.failed - progress.before
     rate = done / max(progress.seconds, 1e-3)
     text = f"{rate:.1f} tasks/s" if rate >= 1 else f"{rate * 60:.1f} tasks/min"
     if rate and progress.left:
@@ -349,8 +397,8 @@ def _as_word(path: str) -> str:
     return shlex.quote(f"./{path}" if path in VERBS or path.startswith("-") else path)
 
 
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count} tasks"
+def _tasks(count: int, more: str = "") -> str:
+    return f"1 {more}task" if count == 1 else f"{count} {more}tasks"
 
 
 def _seconds(seconds: float) -> str:

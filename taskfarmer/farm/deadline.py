@@ -2,7 +2,8 @@
 
 A task is not begun when the length that was declared for all tasks does not fit into what is left. Without a declaration it
 is the length that nine of ten attempts stayed within (farm/lengths.py); but a farmer's first round is always begun, because
-what was learned elsewhere may not be true of what is left. Times are seconds of a monotonic clock.
+what was learned elsewhere may not be true of what is left. So while the batch system has not answered yet when the job
+ends, only a declaration must wait for it. Times are seconds of a monotonic clock.
 """
 
 import math
@@ -22,11 +23,15 @@ class JobEnd(NamedTuple):
     margin: float
 
 
+#: The end of what has none.
+NEVER = JobEnd(math.inf, math.inf, 0.0)
+
+
 class Deadline:
-    """What one farmer may still begin. Without an end, everything."""
+    """What one farmer may still begin. Without an end, everything. `end` is None while it is not known yet."""
 
     def __init__(self, end: JobEnd | None, expect: float | None, slots: int) -> None:
-        self._end = end or JobEnd(math.inf, math.inf, 0.0)
+        self.end = end
         self._expect = expect
         self._first_round = slots
         self._lengths = Lengths({})
@@ -35,7 +40,7 @@ class Deadline:
 
     def note(self, attempt: Attempt) -> None:
         """One attempt has ended."""
-        if self._end.at < math.inf:
+        if self.end is not NEVER:
             self._lengths.note(attempt)
 
     def note_begun(self, tasks: int) -> None:
@@ -45,7 +50,7 @@ class Deadline:
     @property
     def news(self) -> Mapping[str, int]:
         """What the farm should know of lengths; usually nothing."""
-        return self._lengths.news
+        return {} if self.end in (None, NEVER) else self._lengths.news
 
     def hear(self, told: Mapping[str, int], news_are_told: bool) -> None:
         """What the farm knows of lengths."""
@@ -57,19 +62,28 @@ class Deadline:
 
     def request(self, now: float, waiting: int) -> StopRequest | None:
         """Why to stop now, if it is time; `waiting` tasks would still have to be begun."""
-        if now >= self._end.at:
-            return StopRequest(f"the job's time is up, but for the --margin of {self._end.margin:g} s", times_up=True)
+        if self.end is None:
+            return None
+        if now >= self.end.at:
+            return StopRequest(f"the job's time is up, but for the --margin of {self.end.margin:g} s", times_up=True)
         if not waiting or self.may_begin(now):
             return None
         length = self._length or 0.0
-        left, takes, whole = map(format_length, (self._end.at - now, length, self._end.whole))
-        if length > self._end.whole:
+        left, takes, whole = map(format_length, (self.end.at - now, length, self.end.whole))
+        if length > self.end.whole:
             return StopRequest(f"{TOO_LONG} {takes}, the whole job has {whole}", drain=True, held_back=waiting)
         return StopRequest(f"{left} left, tasks take up to {takes}", drain=True, times_up=True, held_back=waiting)
 
+    @property
+    def must_be_known(self) -> bool:
+        """Whether nothing may be begun before somebody says when the job ends."""
+        return self.end is None and self._expect is not None
+
     def may_begin(self, now: float) -> bool:
-        """Whether one more task would be done in time."""
-        return self._end.at == math.inf or self._length is None or now + self._length <= self._end.at
+        """Whether one more task would be done in time, as far as is known."""
+        if self.end is None:
+            return not self.must_be_known
+        return self.end is NEVER or self._length is None or now + self._length <= self.end.at
 
     @property
     def _length(self) -> float | None:

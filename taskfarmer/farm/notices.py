@@ -1,7 +1,7 @@
 """What a farmer has to say. Values only: the command line puts them into words."""
 
 from enum import Enum
-from typing import NamedTuple, Union
+from typing import NamedTuple, Sequence, Union
 
 from taskfarmer.model import Attempt, Owner
 
@@ -14,7 +14,10 @@ class Ended(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far this farmer is. `left` tasks wait in the store or here, `running` are with workers."""
+    """How far this farmer is; or, if it has `company`, all of them. Of a batch job only one farmer says it.
+
+    `left` tasks wait, `running` are with workers; `before`: so many were done when this farmer began.
+    """
 
     finished: int
     failed: int
@@ -22,6 +25,8 @@ class Progress(NamedTuple):
     left: int
     seconds: float
     busy_seconds: float
+    before: int = 0
+    company: bool = False
 
 
 class Stopping(NamedTuple):
@@ -56,13 +61,19 @@ class Silent(NamedTuple):
     owner: Owner
 
 
+class Staying(NamedTuple):
+    """Nothing is left to start, but others still hold tasks, `running` in all: we wait, should one of them come back."""
+
+    running: int
+
+
 class Trouble(NamedTuple):
     """Something a person should know, in words."""
 
     message: str
 
 
-Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Trouble]
+Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Staying, Trouble]
 
 
 class Requeue(Enum):
@@ -76,6 +87,8 @@ class Requeue(Enum):
 class Summary(NamedTuple):
     """What came of one farmer's run. `finished` and `failed` are its own, the `farm_` ones the whole farm's.
 
+    `holdings`: some of those that still hold tasks, with their ids. `speaks`: whether it is the one to say how far all of
+    the farmers of its job are.
     `slowest`: (task id, seconds), longest first. `failed_ids`: at most a thousand. `times_up`: it stopped only because
     its time was over.
     """
@@ -96,3 +109,5 @@ class Summary(NamedTuple):
     gave_up: str | None
     times_up: bool = False
     requeue: Requeue = Requeue.NO
+    holdings: Sequence[tuple[Owner, list[int]]] = ()
+    speaks: bool = False

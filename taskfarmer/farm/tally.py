@@ -7,7 +7,7 @@ from heapq import heappush, heappushpop
 
 from taskfarmer.farm.notices import Progress, Summary
 from taskfarmer.model import Attempt, Outcome, State
-from taskfarmer.stores.base import Added, Exchange
+from taskfarmer.stores.base import Added, Exchange, Glance
 
 _SHOWN_SLOWEST = 3
 _MOST_FAILED_IDS = 1000
@@ -20,8 +20,12 @@ class Tally:
         self._slots = slots
         self._began = time.monotonic()
         self.finished = self.failed = self.interrupted = 0
-        self._farm_finished, self._farm_failed = before.finished, before.failed
+        self._total = before.total
+        self._done_before = before.finished + before.failed
+        self._farm_finished, self._farm_failed, self._farm_left = before.finished, before.failed, before.left
         self.running_elsewhere = 0
+        #: Whether others have worked beside us.
+        self.has_company = False
         self._failed_ids: list[int] = []
         self._busy_seconds = 0.0
         self._slowest: list[tuple[float, int]] = []
@@ -48,14 +52,21 @@ class Tally:
         elif entry > self._slowest[0]:
             heappushpop(self._slowest, entry)
 
-    def see_farm(self, result: Exchange) -> None:
+    def see_farm(self, seen: Exchange | Glance) -> None:
         """What the store said of the whole farm."""
-        self._farm_finished, self._farm_failed = result.finished, result.failed
-        self.running_elsewhere = result.running_elsewhere
+        self._farm_finished, self._farm_failed, self._farm_left = seen.finished, seen.failed, seen.left
+        self.running_elsewhere = seen.running_elsewhere
 
-    def progress(self, running: int, left: int) -> Progress:
-        """How far this farmer is."""
-        return Progress(self.finished, self.failed, running, left, time.monotonic() - self._began, self._busy_seconds)
+    def progress(self, running: int, waiting: int, left: int) -> Progress:
+        """How far we are. Here `running` tasks are with workers and `waiting` have not begun; `left` are in the store."""
+        seconds = time.monotonic() - self._began
+        if not self.has_company:
+            return Progress(self.finished, self.failed, running, waiting + left, seconds, self._busy_seconds)
+        held = self._total - self._farm_finished - self._farm_failed - self._farm_left
+        return Progress(
+            self._farm_finished, self._farm_failed, max(running, held), self._farm_left, seconds, self._busy_seconds,
+            self._done_before, company=True,
+        )  # fmt: skip
 
     def summary(self, left: int, stopped: str | None, gave_up: str | None, times_up: bool = False) -> Summary:
         """What came of it."""

@@ -49,6 +49,16 @@ class Company(NamedTuple):
     stranded: int = 0
 
 
+class Glance(NamedTuple):
+    """How the farm stood after the last exchange of anybody: tasks that wait, are finished, have failed, and are held by
+    other owners."""
+
+    left: int
+    finished: int
+    failed: int
+    running_elsewhere: int
+
+
 class Parting(NamedTuple):
     """What a farmer saw when it left: whether it was the last of its batch job, how many tasks wait, how many are settled."""
 
@@ -107,6 +117,25 @@ class TaskSource(Protocol):
 
     def recover(self) -> list[Recovered]:
         """Take over the claims of owners that are dead, once nothing of theirs runs any more. Raises Fenced as above."""
+        ...
+
+    def glance(self) -> Glance | None:
+        """How the farm stands, without keeping anybody out; None if that can only be told by an exchange. Costs little."""
+        ...
+
+    def is_first_of_job(self) -> bool:
+        """Whether, when `recover` last looked, our name was the first of the owners of our batch job. Outside of one: yes."""
+        ...
+
+    def may_be_at_work(self, anybody: bool) -> bool:
+        """Whether one of the other owners of our batch job, or with `anybody` of all, may hold claims. Costs little.
+
+        Not one whose tasks are stranded. Always ask the same.
+        """
+        ...
+
+    def holdings(self, most: int) -> list[tuple[Owner, list[int]]]:
+        """Some others that hold claims, each with the ids of its tasks."""
         ...
 
     def elsewhere(self, most: int) -> list[Owner]:

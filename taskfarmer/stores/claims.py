@@ -47,6 +47,11 @@ class Claims:
         """Whether nothing is held, and nothing may come to be held by an exchange that is yet to be done."""
         return not self._held and self._pending is None
 
+    @property
+    def count(self) -> int:
+        """How many are held."""
+        return len(self._held)
+
     def exchange(
         self,
         settled: Sequence[Attempt],

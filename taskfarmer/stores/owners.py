@@ -52,6 +52,8 @@ class Owners:
         self._dead_after = dead_after
         self._vigils: dict[Owner, Vigil] = {}
         self._silences: dict[Owner, Vigil] = {}
+        #: The others, as they were when we last looked around.
+        self.seen: list[Owner] = []
 
     # Who there is
 
@@ -214,7 +216,7 @@ class Owners:
 
     def look_around(self) -> Around:
         """Who else there is. Ask again every few seconds: what is watched must be looked at."""
-        others = self.others()
+        self.seen = others = self.others()
         for owner in set(self._vigils) - set(others):
             self._end_vigil(owner)
         here = [owner for owner in others if self._is_here(owner)]
@@ -243,6 +245,10 @@ class Owners:
         if not vigil.has_begun:
             self._end_vigil(owner)
         return is_dead
+
+    def is_watched(self, owner: Owner) -> bool:
+        """Whether an owner gave no sign of life when we last looked, and may be dead."""
+        return owner in self._vigils
 
     def has_left_its_exchange(self, owner: Owner) -> bool:
         """Whether the writer of a journal, found by one who holds the lock, is dead. Its workers may live on.

@@ -30,11 +30,14 @@ class Recovery:
         self._placing = placing
         self._tell = tell
         self._told_stranded: set[Owner] = set()
+        #: The dead whose tasks were stranded when it last looked.
+        self.stranded: set[Owner] = set()
 
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners; what they left running on this host is ended first."""
         around = self._owners.look_around()
         self.company = Company(around.living_here + around.living_elsewhere, around.living_elsewhere, around.silent)
+        self.stranded.clear()
         recovered = []
         for owner in around.dead:
             # Before the lock: killing and waiting is no file work.
@@ -63,6 +66,7 @@ class Recovery:
 
     def _leave_stranded(self, owner: Owner, tasks: int, runs_on: str) -> None:
         self.company = self.company._replace(stranded=self.company.stranded + tasks)
+        self.stranded.add(owner)
         if owner not in self._told_stranded:
             self._told_stranded.add(owner)
             user = files.owner_of(self._owners.folder(owner))

@@ -16,12 +16,13 @@ from typing import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State, Task
 from taskfarmer.stores import lists
-from taskfarmer.stores.base import Added, Company, Exchange, Parting, Recovered
+from taskfarmer.stores.base import Added, Company, Exchange, Glance, Parting, Recovered
 from taskfarmer.stores.claims import Claims
 from taskfarmer.stores.lines import STATE_FILES, decode, encode, number_lines, read_tasks, task_line
 from taskfarmer.stores.placing import Placing
 from taskfarmer.stores.recovery import Recovery
 from taskfarmer.stores.section import Section
+from taskfarmer.stores.sight import Sight
 from taskfarmer.stores.tidy import Tidy
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system.leftovers import Leader
@@ -49,6 +50,7 @@ class TextStore:
         self._placing = Placing(retries)
         self._claims = Claims(workdir, self._tidy, self._placing)
         self._recovery = Recovery(workdir, self._tidy, self._placing, tell)
+        self._sight = Sight(workdir)
         self._has_joined = False
 
     @property
@@ -120,6 +122,22 @@ class TextStore:
         if self._has_joined:
             self._claims.look_for_a_fence()
         return self._recovery.recover()
+
+    def glance(self) -> Glance | None:
+        """How the farm stands. See TaskSource."""
+        return self._sight.glance(self._claims.count)
+
+    def is_first_of_job(self) -> bool:
+        """Whether no other owner of our batch job comes before us. See TaskSource."""
+        return self._sight.is_first_of_job()
+
+    def may_be_at_work(self, anybody: bool) -> bool:
+        """Whether others may hold claims. See TaskSource."""
+        return self._sight.may_be_at_work(anybody, but=self._recovery.stranded)
+
+    def holdings(self, most: int) -> list[tuple[Owner, list[int]]]:
+        """Some others that hold claims. See TaskSource."""
+        return self._sight.holdings(most)
 
     def elsewhere(self, most: int) -> list[Owner]:
         """Owners on other hosts. See TaskSource."""

@@ -1,15 +1,20 @@
 """How much time the batch job has left: what the batch system says, asked once.
 
-Slurm puts the end of the job into the environment since 23.02. Before that `squeue` knows it; it is asked with a limit, for
-a controller may be slow or away, and nothing depends on it but what is started near the end. OpenPBS and Torque tell the
+Slurm puts the end of the job into the environment since 23.02. Before that `squeue` knows it; it is asked in the background
+and with a limit, for a controller may be slow or away, and nothing depends on it but what is started near the end. OpenPBS and Torque tell the
 length of the whole job; it is counted from now, so what the job has done before is not seen.
 
 Times are seconds.
 """
 
+from __future__ import annotations
+
 import re
 import time
-from typing import Mapping, NamedTuple
+from typing import TYPE_CHECKING, Mapping, NamedTuple
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 _PATIENCE = 10.0
 _SLURM_TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
@@ -27,34 +32,68 @@ class Walltime(NamedTuple):
     trouble: str = ""
 
 
-def ask(environ: Mapping[str, str]) -> Walltime:
-    """The time of the batch job we are in."""
+class Asked:
+    """The time of the batch job we are in. What is asked of `squeue` is answered while we do something else."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._answer = _told(environ)
+        self._squeue: Popen[bytes] | None = None
+        if self._answer is None:
+            self._ask_squeue(environ["SLURM_JOB_ID"])
+
+    def answer(self) -> Walltime | None:
+        """What the batch system says; None while it has not answered. Never waits."""
+        if self._squeue is not None and self._squeue.poll() is not None:
+            self._answer = _read(self._squeue)
+            self._squeue = None
+        elif self._squeue is not None and time.monotonic() > self._give_up_at:
+            self._answer = Walltime(trouble=f"squeue has not answered within {_PATIENCE:g} s")
+            self.close()
+        return self._answer
+
+    def close(self) -> None:
+        """Do not wait for an answer any more."""
+        squeue, self._squeue = self._squeue, None
+        if squeue is not None:
+            import subprocess
+
+            squeue.kill()
+            try:
+                squeue.communicate(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                pass  # its disk hangs: it is gone when that does not any more
+
+    def _ask_squeue(self, job: str) -> None:
+        import subprocess  # here only: a thousand nodes start us at once
+
+        self._give_up_at = time.monotonic() + _PATIENCE
+        try:
+            self._squeue = subprocess.Popen(
+                ["squeue", "-h", "-j", job, "-o", "%L %l"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            self._answer = Walltime(trouble=f"squeue: {error.strerror}")
+
+
+def _told(environ: Mapping[str, str]) -> Walltime | None:
+    """What needs no question; None if `squeue` must be asked."""
     end, start = (_number(environ.get(name, "")) for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_START_TIME"))
     if end is not None:
         left = max(0.0, end - time.time())
         return Walltime(left, left if start is None else end - start)
     if "SLURM_JOB_ID" in environ:
-        return _ask_squeue(environ["SLURM_JOB_ID"])
+        return None
     whole = _number(environ.get("PBS_WALLTIME", ""))
     return Walltime(whole, whole)
 
 
-def _ask_squeue(job: str) -> Walltime:
-    import subprocess  # here only: a thousand nodes start us at once
-
-    try:
-        done = subprocess.run(
-            ["squeue", "-h", "-j", job, "-o", "%L %l"],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return Walltime(trouble=f"squeue has not answered within {_PATIENCE:g} s")
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        return Walltime(trouble=f"squeue ended with {error.returncode}: {said}")
-    except OSError as error:
-        return Walltime(trouble=f"squeue: {error.strerror}")
-    words = done.stdout.decode("utf-8", "replace").split()
+def _read(squeue: Popen[bytes]) -> Walltime:
+    """What it said before it ended."""
+    said, complained = (text.decode("utf-8", "replace") for text in squeue.communicate())
+    if squeue.returncode:
+        return Walltime(trouble=f"squeue ended with {squeue.returncode}: {complained.strip().partition(chr(10))[0]}")
+    words = said.split()
     if len(words) != 2 or (slurm_time(words[0]) is None and words[0] not in _NO_LIMIT):
         return Walltime(trouble=f"squeue said {' '.join(words)!r}")
     return Walltime(slurm_time(words[0]), slurm_time(words[1]))

@@ -47,11 +47,12 @@ class Scene:
             stderr=subprocess.STDOUT,
         )
 
-    def start_on(self, host: str, *words: str) -> subprocess.Popen[str]:
-        """The same on a host of that name (uts_namespaces(7))."""
+    def start_on(self, host: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """The same on a host of that name (uts_namespaces(7)), with these variables."""
         return subprocess.Popen(
             ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *PROGRAM, *words],
             cwd=self.path,
+            env={**os.environ, **environment},
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -63,7 +64,7 @@ class Scene:
         said, _ = process.communicate(timeout=60)
         typed = " ".join(f"'{word}'" if " " in word else word for word in words)
         # Which task took longest, and whether one took a second at all, depends on what else the host is doing.
-        lines = [normal(line, self.path) for line in said.splitlines() if not line.startswith("slowest: ")]
+        lines = [normal(line, self.path) for line in said.splitlines() if "slowest: " not in line]
         self.seen += [f"$ pytaskfarmer.py {typed}".rstrip(), *lines, f"exit {process.returncode}", ""]
 
     def check(self, name: str) -> None:

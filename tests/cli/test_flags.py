@@ -256,6 +256,20 @@ def test_a_farmer_says_after_which_silence_it_is_dead(farm) -> None:
     assert "--dead-after: at least 10s is wanted" in refused.stderr
 
 
+@walks("run", "--wait-for-others")
+def test_a_farmer_waits_for_others_if_it_is_told_to(farm) -> None:
+    farm.write("touch began; until [ -e go ]; do sleep 0.02; done; touch ended")
+    works = farm.start("-n", "1")
+    wait_until((farm.folder / "began").exists)
+    waits = farm.start("--wait-for-others")
+    leaves = farm.run(check=0)
+    assert "is still running on" in leaves.stdout and waits.poll() is None
+    (farm.folder / "go").touch()
+    assert "nothing to do: the only task is finished" in waits.communicate(timeout=60)[0]
+    assert (farm.folder / "ended").exists()
+    works.communicate(timeout=60)
+
+
 # What is kept
 
 

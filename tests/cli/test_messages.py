@@ -275,6 +275,19 @@ def a_second_farmer(scene: Scene) -> None:
     process.communicate(timeout=60)
 
 
+def a_job_on_two_nodes(scene: Scene) -> None:
+    words = ["-n", "1", "--walltime", "1h", "tasks.txt"]
+    scene.write("touch started; until test -e free; do sleep 0.05; done", "echo why; false")
+    first = scene.start_on("n1", *words, SLURM_JOB_ID="12")
+    wait_for(scene.path / "started")
+    second = scene.start_on("n2", *words, SLURM_JOB_ID="12")
+    _until_settled(scene.path, 1)
+    (scene.path / "free").touch()
+    scene.say("on two nodes of a job; the second has nothing left to do while the first runs its task")
+    scene.show_end(first, *words)
+    scene.show_end(second, *words)
+
+
 def a_dead_farmer(scene: Scene) -> None:
     scene.write("touch started; until test -e free; do sleep 0.05; done")
     process = scene.start("tasks.txt")
@@ -391,7 +404,7 @@ SCENES = [
     nothing_to_do_but_some_failed, failed_before, stopped, stopped_twice, stopped_by_the_batch_system, timeout,
     held_back,
     doctor, doctor_with_wrong_words, changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
-    a_second_farmer, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, definitions, version, wrong_words,
+    a_second_farmer, a_job_on_two_nodes, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, definitions, version, wrong_words,
 ]  # fmt: skip
 
 

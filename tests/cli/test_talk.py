@@ -6,7 +6,7 @@ import pytest
 
 from taskfarmer.api import Start
 from taskfarmer.cli.talk import Talk, printable
-from taskfarmer.farm.notices import OwnerLost, Progress, Stopping, Summary
+from taskfarmer.farm.notices import OwnerLost, Progress, Staying, Stopping, Summary
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
 
@@ -99,6 +99,50 @@ def test_work_that_others_still_do_is_named_at_the_end(talk: Talk, capsys) -> No
         "3 finished, 0 failed in 0:00:03 (1.0 tasks/s, slots busy 0%)",
         "1 task still running elsewhere: pytaskfarmer.py status tasks.txt",
     ]
+
+
+def test_who_still_runs_what_is_named(talk: Talk, capsys) -> None:
+    holdings = [(OWNER, [7]), (OWNER._replace(host="n2", pid=12), [1, 2, 3, 4, 5, 6])]
+    talk.end(SUMMARY._replace(finished=3, farm_finished=5, running_elsewhere=9, holdings=holdings))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "task 7 is still running on n1 (pid 4711)",
+        "tasks 1 2 3 4 5 ... (6 in all) are still running on n2 (pid 12)",
+        "2 more tasks still running elsewhere: pytaskfarmer.py status tasks.txt",
+    ]
+
+
+def test_the_one_that_speaks_for_a_job_says_how_far_all_are(talk: Talk, capsys) -> None:
+    talk.start(start(8, 8, 8, 8))
+    capsys.readouterr()
+    talk.hear(Progress(130, 10, 24, 36, 60.0, 0.0, before=20, company=True))
+    assert (
+        capsys.readouterr().out
+        == "n1: all farmers: 140 done, 10 failed, 24 running, 36 left; 2.0 tasks/s, about 0:00:30 to go\n"
+    )
+
+
+def test_in_the_log_of_a_job_each_tells_of_its_own_and_one_of_all(talk: Talk, capsys) -> None:
+    talk.start(start(8, 8, 8, 8)._replace(owner=OWNER._replace(nonce="a1b2c3-12")))
+    talk.hear(Staying(2))
+    capsys.readouterr()
+    own = SUMMARY._replace(finished=3, failed=1, failed_ids=[7], farm_finished=20, farm_failed=2)
+    talk.end(own)
+    own_lines = capsys.readouterr().out.splitlines()
+    assert own_lines == ["n1: 3 finished, 1 failed in 0:00:03 (1.3 tasks/s, slots busy 0%)", "n1: failed: 7"]
+    talk.end(own._replace(speaks=True, left=5, stopped="SIGUSR1"))
+    assert capsys.readouterr().out.splitlines() == [
+        "n1: stopped: 3 finished, 1 failed, 5 left. Start the same line again.",
+        "n1: failed: 7",
+        "n1: the whole list: 20 finished, 2 failed, 5 left   again: pytaskfarmer.py retry tasks.txt --run",
+    ]
+
+
+def test_that_a_farmer_stays_is_said_with_its_reason(talk: Talk, capsys) -> None:
+    talk.start(start(8, 8, 8, 8))
+    talk.hear(Staying(1))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "n1: nothing is left to start; staying while others run 1 task, should one of them be lost"
+    )
 
 
 def test_the_slowest_tasks_are_named_if_a_second_was_reached(talk: Talk, capsys) -> None:

@@ -211,3 +211,39 @@ def test_the_tasks_of_a_node_without_power_are_done_by_the_others(slurm: Slurm, 
     again = [id for id, times in field.told("began").items() if times > 1]
     assert 1 <= len(again) <= 4, "only what ran on n3 ran again"
     assert max(field.told("began").values()) == 2
+
+
+def test_nodes_that_are_out_of_work_stay_for_the_others_of_their_job_and_take_over_when_one_dies(
+    slurm: Slurm, field: Field
+) -> None:
+    """And of all of them one says how far the job is."""
+    field.plant(*['if [ "$(hostname)" = n3 ] && [ ! -e gone ]; then sleep 600; else sleep 2; fi'] * 40)
+    field.add_to_script("srun_test.sh", "--dead-after 10s")
+    job = slurm.submit(field.folder, "--nodes=3", "srun_test.sh", "tasks.txt")
+    wait_until(lambda: field.has_begun(40), PATIENCE, "all has begun")
+    wait_until(lambda: "nothing is left to start; staying while" in field.said(job), PATIENCE, "they stay")
+    said = [line for line in field.said(job).splitlines() if " running, " in line]
+    assert {line.partition(":")[0] for line in said} <= {"n1"}, said
+    held = 40 - len(field.ids("finished"))
+    assert held >= 1
+    slurm.cut_power("n3")
+    (field.folder / "gone").touch()
+    wait_until(lambda: len(field.ids("finished")) == 40, PATIENCE, "the others have done it all")
+    wait_until(lambda: list((field.workdir / "running").iterdir()) == [], PATIENCE, "they have left")
+    field.assert_all_is_done()
+    assert "n3 (pid " in field.said(job) and "is gone: " in field.said(job)
+    wait_until(lambda: "the whole list: 40 finished, 0 failed" in field.said(job), PATIENCE, "one says how all ended")
+    assert field.said(job).count("the whole list: ") == 1
+
+
+def test_farmers_that_wait_for_each_other_end_together_when_the_last_task_is_done(slurm: Slurm, field: Field) -> None:
+    field.plant("until [ -e go ]; do sleep 0.1; done", *["true"] * 30)
+    job = slurm.submit(field.folder, "--nodes=3", "srun_test.sh", "tasks.txt")
+    wait_until(lambda: len(field.ids("finished")) == 30, PATIENCE, "all but one are done")
+    wait_until(lambda: field.said(job).count("nothing is left to start; staying while") == 2, PATIENCE, "two stay")
+    assert len(list((field.workdir / "running").iterdir())) == 3
+    (field.folder / "go").touch()
+    assert slurm.wait(job) == ["COMPLETED"]
+    field.assert_all_is_done_once()
+    said = [line for line in field.said(job).splitlines() if " running, " in line]
+    assert said and {line.partition(":")[0] for line in said} == {"n1"}, said

@@ -6,9 +6,10 @@ import json
 import os
 
 import pytest
-from conftest import Farm
+from conftest import Farm, wait_until
+from farmhands import ended, nobody_is_left_behind, processes_in  # noqa: F401
 
-from taskfarmer.farm.deadline import Deadline, JobEnd
+from taskfarmer.farm.deadline import NEVER, Deadline, JobEnd
 from taskfarmer.farm.lengths import Lengths
 from taskfarmer.model import Attempt, Claim, Outcome
 
@@ -113,8 +114,33 @@ def test_at_the_end_what_runs_is_ended() -> None:
 
 
 def test_without_an_end_everything_is_begun() -> None:
-    deadline = Deadline(None, expect=11 * MINUTE, slots=1)
+    deadline = Deadline(NEVER, expect=11 * MINUTE, slots=1)
     assert deadline.may_begin(1e9) and deadline.request(1e9, waiting=1) is None
+
+
+def test_while_nobody_knows_the_end_only_what_was_declared_must_wait_for_it() -> None:
+    deadline = Deadline(None, expect=11 * MINUTE, slots=1)
+    assert deadline.must_be_known and not deadline.may_begin(0.0)
+    assert deadline.request(0.0, waiting=1) is None
+    deadline.end = LATER
+    assert deadline.may_begin(0.0)
+    learns = Deadline(None, expect=None, slots=1)
+    learns.hear(learned(*[1000.0] * 20).news, news_are_told=False)
+    learns.note_begun(1)
+    assert learns.may_begin(59 * MINUTE)
+    learns.end = LATER
+    assert not learns.may_begin(59 * MINUTE)
+
+
+def test_what_is_learned_is_told_only_where_there_is_an_end() -> None:
+    deadline = Deadline(None, expect=None, slots=1)
+    for _ in range(20):
+        deadline.note(attempt(5.0))
+    assert not deadline.news
+    deadline.end = NEVER
+    assert not deadline.news
+    deadline.end = LATER
+    assert deadline.news
 
 
 # At work
@@ -156,9 +182,45 @@ def test_without_an_end_nothing_is_learned_and_nothing_written(farm: Farm) -> No
     assert "lengths" not in json.loads((farm.workdir / "farm.json").read_text())
 
 
-def test_a_squeue_that_fails_is_said_and_the_farm_goes_on(farm: Farm) -> None:
-    (farm.folder / "squeue").write_text("#!/bin/sh\necho no controller >&2\nexit 1\n")
+def in_job_with(farm: Farm, squeue: str) -> dict[str, str]:
+    """The environment of a Slurm job where `squeue` does this."""
+    (farm.folder / "squeue").write_text(f"#!/bin/sh\n{squeue}\n")
     (farm.folder / "squeue").chmod(0o755)
-    env = {**os.environ, "SLURM_JOB_ID": "4711", "PATH": f"{farm.folder}:{os.environ['PATH']}"}
-    done = farm.write("true").run(check=0, env=env)
+    return {**os.environ, "SLURM_JOB_ID": "4711", "PATH": f"{farm.folder}:{os.environ['PATH']}"}
+
+
+def test_a_squeue_that_fails_is_said_and_the_farm_goes_on(farm: Farm) -> None:
+    env = in_job_with(farm, "echo no controller >&2; exit 1")
+    done = farm.write("sleep 1").run(check=0, env=env)
     assert "squeue ended with 1: no controller: when the job ends is not known; --walltime says it" in done.stdout
+
+
+def test_the_first_tasks_do_not_wait_for_squeue(farm: Farm) -> None:
+    """It answers only when they have ended; what it says then holds for the rest."""
+    env = in_job_with(farm, "until [ -e one ] && [ -e two ]; do sleep 0.02; done; echo 0:30 0:30; touch answered")
+    farm.write("touch one", "touch two", "until [ -e answered ]; do sleep 0.02; done; sleep 1", "touch three")
+    done = farm.run("-n", "1", env=env, check=75)
+    assert "stopping (the job's time is up, but for the --margin of 60 s)" in done.stdout
+    assert not (farm.folder / "three").exists()
+
+
+def test_with_a_declared_length_nothing_is_begun_before_squeue_has_answered(farm: Farm) -> None:
+    env = in_job_with(farm, "sleep 1; echo 30:00 1:00:00")
+    done = farm.write("touch one").run("--expect", "45m", env=env, check=75)
+    assert "29 min left, tasks take up to 45 min: 1 held back." in done.stdout
+    assert not (farm.folder / "one").exists()
+
+
+def test_a_stop_does_not_wait_for_squeue(farm: Farm) -> None:
+    env = in_job_with(farm, "touch asked; exec sleep 600")
+    farmer = farm.write("true").start("--expect", "45m", env=env)
+    wait_until((farm.folder / "asked").exists)
+    farmer.terminate()
+    assert ended(farmer)[0] == 75
+    assert processes_in(farm.folder) == []
+
+
+def test_where_nothing_is_left_squeue_is_not_asked(farm: Farm) -> None:
+    farm.write("true").run(check=0)
+    farm.run(check=0, env=in_job_with(farm, "touch asked; echo 30:00 1:00:00"))
+    assert not (farm.folder / "asked").exists()

@@ -140,9 +140,12 @@ def test_a_job_that_has_done_everything_is_not_started_again(farm: Farm, job: di
 def test_a_second_farmer_of_a_job_on_a_node_is_asked_whether_it_is_meant(farm: Farm, job: dict[str, str]) -> None:
     farmer = farm.write("touch began.$$; sleep 600", "true").start("-n", "1", env=job)
     settled(farm, 0)
-    done = farm.run(env=job, check=0)
-    assert "another farmer of job 12 works on this node: did you mean --ntasks-per-node=1?" in done.stdout
-    assert farm.ids("finished") == [1], "and it goes on"
+    second = farm.start(env=job)
+    settled(farm, 1)
+    assert farm.ids("finished") == [1], "it goes on"
+    second.terminate()
+    said = second.communicate(timeout=60)[0]
+    assert "another farmer of job 12 works on this node: did you mean --ntasks-per-node=1?" in said
     other = farm.run(env={**job, "SLURM_JOB_ID": "13"}, check=0)
     assert "--ntasks-per-node" not in other.stdout
     stop(farmer)

@@ -11,9 +11,9 @@ from forked import die_now, folder_in_memory, in_child, start_child
 from textfarm import TextFarm, ended, finished, work_off
 
 from taskfarmer.errors import Fenced
-from taskfarmer.model import Claim, Outcome, State
+from taskfarmer.model import Claim, Outcome, Owner, State
 from taskfarmer.stores import slotfile
-from taskfarmer.stores.base import Parting
+from taskfarmer.stores.base import Glance, Parting
 from taskfarmer.system.leftovers import Leader
 from taskfarmer.system.presence import Presence
 
@@ -125,6 +125,109 @@ def test_two_owners_never_hold_the_same_task(farm: TextFarm) -> None:
         one.exchange(finished(mine), 0)
         two.exchange(finished(others), 0)
     assert {place for place, _ in farm.standing().values()} == {"finished"}
+
+
+# Seeing the others without keeping them out
+
+
+def test_a_glance_sees_what_an_exchange_would_tell(farm: TextFarm) -> None:
+    farm.load(*numbered(6))
+    with farm.farmer() as one, farm.farmer() as two:
+        claims = one.exchange([], 3).claims
+        held = two.exchange([], 2).claims
+        one.exchange([ended(claims[0]), ended(claims[1], Outcome.FAILED, 1)], 0)
+        assert two.glance() == Glance(left=1, finished=1, failed=1, running_elsewhere=1)
+        assert one.glance() == Glance(left=1, finished=1, failed=1, running_elsewhere=2)
+        two.exchange([], 0, held)
+        assert one.glance() == Glance(left=3, finished=1, failed=1, running_elsewhere=0)
+        one.exchange(finished(claims[2:]), 0)
+
+
+def test_of_tasks_that_were_added_a_glance_does_not_tell_too_little(farm: TextFarm) -> None:
+    farm.load(*numbered(1))
+    with farm.farmer() as one, farm.farmer() as two:
+        one.exchange([], 0)
+        two.add(["true"] * 5)
+        seen = one.glance()
+        assert seen is None or seen.left == 6
+
+
+def test_the_others_at_work_are_those_that_hold_claims(farm: TextFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    farm.load(*numbered(3))
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    with farm.farmer() as of_another_job:
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        with farm.farmer() as one, farm.farmer() as two:
+            for store in (one, two):
+                store.recover()
+                assert not store.may_be_at_work(anybody=True), "to be there is not to be at work"
+            elsewhere = of_another_job.exchange([], 1).claims
+            assert one.may_be_at_work(anybody=True) and not two.may_be_at_work(anybody=False)
+            held = two.exchange([], 2).claims
+            assert not two.may_be_at_work(anybody=False)
+            found = {(owner, tuple(ids)) for owner, ids in one.holdings(9)}
+            assert found == {(of_another_job.owner, (0,)), (two.owner, (1, 2))}
+            assert len(one.holdings(1)) == 1
+            two.exchange(finished(held), 0)
+            assert one.may_be_at_work(anybody=True)
+            of_another_job.exchange(finished(elsewhere), 0)
+            assert not one.may_be_at_work(anybody=True) and one.holdings(9) == []
+
+
+def test_who_takes_over_from_the_one_that_was_at_work_is_at_work(farm: TextFarm) -> None:
+    farm.load(*numbered(9))
+    with farm.farmer() as one, farm.farmer() as two, farm.farmer() as three:
+        one.recover()
+        for works, follows in [(two, three), (three, two)] * 4:
+            held = works.exchange([], 1).claims
+            assert one.may_be_at_work(anybody=True)
+            taken = follows.exchange([], 1).claims
+            works.exchange(finished(held), 0)
+            assert one.may_be_at_work(anybody=True)
+            follows.exchange([], 0, taken)
+            assert not one.may_be_at_work(anybody=True)
+
+
+def test_of_a_thousand_others_a_few_are_asked_at_a_time_until_all_were(farm: TextFarm) -> None:
+    farm.load(*numbered(1))
+    strangers = [farm.stranger(f"n{number}") for number in range(200)]
+    with farm.farmer() as store:
+        store.recover()
+        asked: list[Owner] = []
+        claims_of = store._owners.claims_of
+        store._owners.claims_of = lambda owner: (asked.append(owner), claims_of(owner))[1]  # type: ignore[method-assign]
+        calls = 1
+        while store.may_be_at_work(anybody=True):
+            calls += 1
+        assert sorted(asked) == sorted(strangers)
+        assert calls >= 5
+
+
+def test_of_the_owners_of_a_job_exactly_one_is_the_first(farm: TextFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    farm.load(*numbered(1))
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    with farm.farmer() as other:
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        with farm.farmer() as one, farm.farmer() as two:
+            for store in (one, two, other):
+                store.recover()
+            assert one.is_first_of_job() != two.is_first_of_job()
+            assert other.is_first_of_job()
+            first, second = sorted((one, two), key=lambda store: store.owner)
+            assert first.is_first_of_job()
+            first.leave()
+            second.recover()
+            assert second.is_first_of_job(), "it takes the other's place"
+
+
+def test_outside_of_a_job_everybody_is_the_first(farm: TextFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delenv("PBS_JOBID", raising=False)
+    farm.load(*numbered(1))
+    with farm.farmer() as one, farm.farmer() as two:
+        for store in (one, two):
+            store.recover()
+            assert store.is_first_of_job()
 
 
 # Settling

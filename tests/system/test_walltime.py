@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
+from conftest import processes_with, wait_until
 
 from taskfarmer.system import walltime
-from taskfarmer.system.walltime import Walltime
+from taskfarmer.system.walltime import Asked, Walltime
 
 pytestmark = pytest.mark.quick
 
@@ -29,28 +30,35 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
+def ask(environ: dict[str, str]) -> Walltime:
+    """What is answered in the end."""
+    asked = Asked(environ)
+    wait_until(lambda: asked.answer() is not None)
+    found = asked.answer()
+    assert found is not None
+    return found
+
+
 def test_outside_a_batch_job_there_is_no_end() -> None:
-    assert walltime.ask({}) == Walltime()
+    assert ask({}) == Walltime()
 
 
 def test_slurm_says_in_the_environment_when_the_job_ends(squeue) -> None:
     squeue("exit 98")
     now = time.time()
-    found = walltime.ask(
-        {**IN_JOB, "SLURM_JOB_START_TIME": f"{now - 100:.0f}", "SLURM_JOB_END_TIME": f"{now + 500:.0f}"}
-    )
+    found = ask({**IN_JOB, "SLURM_JOB_START_TIME": f"{now - 100:.0f}", "SLURM_JOB_END_TIME": f"{now + 500:.0f}"})
     assert found.left == pytest.approx(500, abs=60) and found.whole == pytest.approx(600, abs=2)
     assert found.trouble == ""
 
 
 def test_an_older_slurm_is_asked(squeue) -> None:
     squeue("echo 4:05 1:00:00")
-    assert walltime.ask(IN_JOB) == Walltime(245.0, 3600.0)
+    assert ask(IN_JOB) == Walltime(245.0, 3600.0)
 
 
 def test_a_job_without_a_limit_has_no_end(squeue) -> None:
     squeue("echo UNLIMITED UNLIMITED")
-    assert walltime.ask(IN_JOB) == Walltime()
+    assert ask(IN_JOB) == Walltime()
 
 
 @pytest.mark.parametrize(
@@ -67,24 +75,41 @@ def test_a_job_without_a_limit_has_no_end(squeue) -> None:
 )
 def test_a_squeue_that_cannot_tell_is_quoted(squeue, does: str, why: str) -> None:
     squeue(does)
-    found = walltime.ask(IN_JOB)
+    found = ask(IN_JOB)
     assert (found.left, found.whole) == (None, None)
     assert found.trouble.startswith(why)
 
 
 def test_without_a_squeue_the_end_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert walltime.ask(IN_JOB) == Walltime(trouble="squeue: No such file or directory")
+    assert ask(IN_JOB) == Walltime(trouble="squeue: No such file or directory")
 
 
 def test_a_squeue_that_does_not_answer_is_left(squeue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walltime, "_PATIENCE", 0.2)
-    squeue("exec sleep 600")
-    assert walltime.ask(IN_JOB).trouble == "squeue has not answered within 0.2 s"
+    squeue("exec sleep 60123")
+    assert ask(IN_JOB).trouble == "squeue has not answered within 0.2 s"
+    assert processes_with("sleep 60123") == []
+
+
+def test_while_squeue_takes_its_time_there_is_no_answer_and_nobody_waits(squeue, tmp_path: Path) -> None:
+    squeue(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo 4:05 1:00:00")
+    asked = Asked(IN_JOB)
+    assert asked.answer() is None
+    (tmp_path / "go").touch()
+    wait_until(lambda: asked.answer() == Walltime(245.0, 3600.0))
+
+
+def test_a_question_that_does_not_matter_any_more_leaves_nothing_behind(squeue) -> None:
+    squeue("exec sleep 60124")
+    asked = Asked(IN_JOB)
+    wait_until(lambda: processes_with("sleep 60124"))
+    asked.close()
+    assert processes_with("sleep 60124") == []
 
 
 def test_pbs_tells_how_long_the_whole_job_is() -> None:
-    assert walltime.ask({"PBS_JOBID": "12.server", "PBS_WALLTIME": "3600"}) == Walltime(3600.0, 3600.0)
+    assert ask({"PBS_JOBID": "12.server", "PBS_WALLTIME": "3600"}) == Walltime(3600.0, 3600.0)
 
 
 @pytest.mark.parametrize(
