@@ -6,7 +6,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple, Sequence
 
-from taskfarmer.errors import DiskError, Fenced, Interrupted, UsageError
+from taskfarmer.errors import DiskError, FarmError, Fenced, Interrupted, UsageError
 from taskfarmer.farm.choices import Choices
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.farm.stop import Stop
@@ -140,7 +140,7 @@ def _run(
 
     store = open_store()
     try:
-        tasks = _Interruptible(handler, stop)
+        tasks = _Tasks(tasklist, handler, reader, stop)
         added = store.load(tasks, reader.definition.identity, options.replace)
         start = Start(
             tasklist, workdir_path, store.owner, added, slots, options.slots,
@@ -235,20 +235,29 @@ def requeue() -> None:
     job.requeue(os.environ)
 
 
-class _Interruptible:
-    """A tasklist whose reading ends when a stop is asked for: loading is all or nothing, so nothing has happened."""
+class _Tasks:
+    """What a tasklist handler reads. Reading ends when a stop is asked for: loading is all or nothing, so nothing has
+    happened. What goes wrong in a user's class is told as such."""
 
-    def __init__(self, tasklist: TaskList, stop: Stop) -> None:
-        self.path = tasklist.path
-        self.appended_lines_are_new: bool = getattr(tasklist, "appended_lines_are_new", False)
-        self._tasklist = tasklist
+    def __init__(self, path: str, handler: TaskList, reader: Loaded, stop: Stop) -> None:
+        self.path = path
+        self.appended_lines_are_new: bool = getattr(handler, "appended_lines_are_new", False)
+        self._handler = handler
+        self._reader = reader
         self._stop = stop
 
     def __iter__(self) -> Iterator[str]:
-        for index, command in enumerate(self._tasklist):
-            if index % 4096 == 4095 and (request := self._stop.request):
-                raise Interrupted(f"stopped ({request.reason}) while the list was read; nothing was started")
-            yield command
+        try:
+            for index, command in enumerate(self._handler):
+                if index % 4096 == 4095 and (request := self._stop.request):
+                    raise Interrupted(f"stopped ({request.reason}) while the list was read; nothing was started")
+                if not isinstance(command, str):
+                    raise TypeError(f"command {index} is no text: {command!r:.80}")
+                yield command
+        except (FarmError, OSError):
+            raise
+        except Exception as error:
+            raise self._reader.failed("cannot read the list", error) from error
 
 
 def status(farm: str, workdir: str | None = None, most_failed: int = 1000) -> Status:

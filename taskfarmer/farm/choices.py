@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import UsageError
@@ -69,4 +70,4 @@ def described(kind: str, config: Sequence[str] = ()) -> Iterator[Described | Usa
 def check(definition: Definition) -> None:
     """Build what is defined, though there is no list to read and no task to start. Raises UsageError."""
     base, positional = _BASES[definition.kind]
-    plugins.load(definition, base, positional, {}).build(*("tasks.txt", "tasks.txt_workdir")[:positional])
+    plugins.load(definition, base, positional, {}).build(*(os.devnull, "no_workdir")[:positional])

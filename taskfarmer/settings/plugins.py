@@ -32,11 +32,15 @@ class Loaded(NamedTuple):
         except UsageError as error:
             raise UsageError(f"{self.definition.where}: {error}") from error
         except Exception as error:
-            if not self.definition.file:
-                raise
-            raise UsageError(
-                f"{self.definition.where}: {self.cls.__name__} cannot be made: {type(error).__name__}: {error}"
-            ) from error
+            raise self.failed("cannot be made", error) from error
+
+    def failed(self, what: str, error: Exception) -> Exception:
+        """What to raise when the class fails: a sentence for a user's, the error itself for one of ours."""
+        if self.cls.__module__.startswith("taskfarmer."):
+            return error
+        return UsageError(
+            f"{self.definition.where}: {self.cls.__name__} {what}: {type(error).__name__}: {error}{_last_line_of(error)}"
+        )
 
 
 def load(definition: Definition, base: type | None, positional: int, offered: Mapping[str, Any]) -> Loaded:
@@ -73,6 +77,10 @@ def load_class(definition: Definition, base: type | None) -> type:
         raise UsageError(
             f"{where}: a class derived from taskfarmer.{definition.kind}s.{base.__name__} is wanted, this is not one"
         )
+    if base is None and not (hasattr(found, "__iter__") or hasattr(found, "__getitem__")):
+        raise UsageError(
+            f"{where}: a class with __iter__ or __getitem__ is wanted, one command after another; this has neither"
+        )
     return found
 
 
@@ -81,6 +89,10 @@ def _import(module: str, where: str) -> object:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            if module == "taskfarmer.atlas":
+                raise UsageError(
+                    f"{where}: there is no taskfarmer.atlas any more: docs/coming-from.md has a definition that does the same"
+                ) from error
             raise UsageError(
                 f"{where}: there is no module {error.name}, neither installed, nor next to the file, nor in PYTHONPATH"
             ) from error

@@ -69,7 +69,7 @@ def test_the_workdir_is_where_it_was_asked_for(farm, flag: str) -> None:
 @pytest.mark.parametrize("flag", ["-r", "--runner", "--run"])
 def test_the_runner_is_looked_up_by_its_name(farm, flag: str) -> None:
     farm.write("true").run(flag, "default", check=0)
-    assert "--runner other: there is no runner of that name; there are: default" in farm.run(flag, "other").stderr
+    assert "--runner other: there is no runner of that name; there are: " in farm.run(flag, "other").stderr
 
 
 @walks("run", "-t", "--tasklist")
@@ -116,7 +116,7 @@ def test_overlap_is_told_to_runners_that_start_steps_and_to_no_others(farm) -> N
 def test_definitions_are_told_to_people_and_programs(farm) -> None:
     (farm.folder / "hello.py").write_text(_SAYS_HELLO)
     (farm.folder / "a.conf").write_text("[hi]\nRunner = hello.Hello\n[lines]\nTaskList = hello.Nothing\n")
-    assert "hi" not in farm.call("runners").stdout
+    assert "hello.Hello" not in farm.call("runners").stdout
     for verb, name, status in (("runners", "hi", 0), ("tasklists", "lines", 2)):
         said = farm.call(verb, "--config", "a.conf", "--check", name)
         assert (said.returncode, said.stdout.split()[0]) == (status, name)
