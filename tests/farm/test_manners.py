@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import PROGRAM, Farm
+from conftest import PROGRAM, Farm, wait_until
 
 pytestmark = pytest.mark.components
 
@@ -97,3 +97,15 @@ def test_a_farmer_that_waits_leaves_the_disk_alone(farm: Farm) -> None:
     long = traced(farm.write("sleep 8"), "-n", "1")
     more = len(long) - len(short)
     assert more < 40, "\n".join(f"{name}({arguments}" for _, name, arguments in long)
+
+
+def test_a_farmer_that_stays_for_others_takes_no_lock_and_reads_little(farm: Farm) -> None:
+    """While another works for ten seconds: a few small reads a second, and a look at who is there now and then."""
+    other = farm.write("touch began; sleep 12").start("-n", "1")
+    wait_until((farm.folder / "began").exists)
+    calls = traced(farm, "--wait-for-others")
+    assert other.wait(60) == 0
+    assert sum("/running" in arguments for _, _, arguments in calls) > 20, "it has looked at the other"
+    locks = [call for call in calls if call[1] == "flock" and "/lock>" in call[2] and "LOCK_EX" in call[2]]
+    assert len(locks) <= 5, f"{len(locks)} times, to load the list, to ask what is left, and to leave"
+    assert len(calls) <= 40 * len(locks) + 12 * 40, "\n".join(f"{name}({arguments}" for _, name, arguments in calls)
