@@ -22,7 +22,7 @@ from taskfarmer.farm.leaving import Leaving
 from taskfarmer.farm.lookout import Lookout
 from taskfarmer.farm.mourning import Mourning
 from taskfarmer.farm.notices import Notice, Staying, Stopping, Summary, Trouble, WorkerLost
-from taskfarmer.farm.pace import Pace
+from taskfarmer.farm.pace import Holding, Pace
 from taskfarmer.farm.policy import Policy
 from taskfarmer.farm.pool import Crew, Heard, Lost
 from taskfarmer.farm.results import Results
@@ -215,8 +215,7 @@ class Farmer:
     def _give_up(self, message: str) -> None:
         self._gave_up = message
         left = self._left_before if self._left is None else self._left
-        self._left = left + len(self._stock.backlog)  # still ours; whoever recovers us puts them back
-        self._stock.backlog.clear()
+        self._left = left + self._stock.drop_claims()  # still ours; whoever recovers us puts them back
         self._tell(Trouble(message))
         self._stop.ask(StopRequest(message))
         self._crew.halt(self._policy.grace)
@@ -230,7 +229,7 @@ class Farmer:
             return
         if now < self._store_trouble.try_at:
             return
-        self._pace.exchanged()
+        self._pace.exchanged(now)
         self._polled_at = now
         self._visit_store(self._exchange)
 
@@ -241,7 +240,7 @@ class Farmer:
             self._give_up(str(error))
         except Fenced as error:
             self._fenced = error
-            self._stock.backlog.clear()
+            self._stock.drop_claims()
             self._crew.halt(self._policy.grace)
         except DiskError as error:
             self._suffer_disk(str(error), self._store_trouble)
@@ -264,21 +263,20 @@ class Farmer:
         if (stopping := self._ending.request) is not None:
             if not stopping.drain and self._crew.busy_claims():
                 return False  # all at once, in the order of the list; what has ended is safe in the slots' files
-            return bool(self._stock.done or self._stock.backlog)
+            return bool(self._stock.done or self._stock.backlog or self._stock.going_back)
         if self._store_trouble.is_there:
             return True
         if self._deadline.must_be_known and self._must_know_end:
             return False
         if self._health.is_suspect:
             return bool(self._stock.done) and now - self._polled_at >= 1.0
-        idle = self._foreman.idle
-        if self._left is None or self._left > 0:
-            if self._pace.runs_low(len(self._stock.backlog), idle):
-                return True
-        elif idle and now - self._polled_at >= _MAKE_SURE:
-            return True
-        nothing_else_to_do = not self._stock.backlog and not self._crew.busy_claims()
-        return bool(self._stock.done) and (nothing_else_to_do or now - self._polled_at >= 1.0)
+        return self._pace.is_due(now, self._holding, self._left)
+
+    @property
+    def _holding(self) -> Holding:
+        return Holding(
+            len(self._stock.backlog), self._foreman.idle, self._crew.busy_claims(), len(self._stock.done)
+        )
 
     def _want(self) -> int:
         if self._ending.request is not None or self._health.is_suspect:
@@ -295,11 +293,12 @@ class Farmer:
         # What has ended first, on its own: what refuses may be the file from which tasks are claimed.
         only_settle = self._store_trouble.is_there and bool(self._stock.done)
         want = 0 if only_settle or news else self._want()
-        unstarted = list(self._stock.backlog) if self._ending.request is not None else []
-        result = self._store.exchange(self._stock.done, want, unstarted, news)
+        self._stock.set_aside(self._surplus)
+        begun = time.monotonic()
+        result = self._store.exchange(self._stock.done, want, self._stock.going_back, news)
+        self._pace.learn_exchange(result.waited, time.monotonic() - begun)
         self._deadline.hear(result.lengths, bool(news))
-        if unstarted:
-            self._stock.backlog.clear()
+        self._stock.going_back = []
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
         self._stock.done = []
@@ -312,6 +311,13 @@ class Farmer:
         if result.paused and not result.claims:
             self._stop.ask(StopRequest(f"paused: {result.paused}", drain=True))
         self._timeline.flush_if_due()
+
+    @property
+    def _surplus(self) -> int:
+        """How many claims go back: all that are not begun when we stop, else what would wait here for long."""
+        if self._ending.request is not None:
+            return len(self._stock.backlog)
+        return self._pace.surplus(time.monotonic(), self._holding, self._left)
 
     def _news(self) -> Mapping[str, int]:
         """What to tell the farm of task lengths: seldom, and in an exchange that claims nothing and touches few files."""
@@ -337,6 +343,7 @@ class Farmer:
         if self._lookout.look(time.monotonic()):
             self._left = None
         self._pace.others = self._store.company.others
+        self._lookout.every = self._pace.look_every
         self._tally.has_company |= self._store.company.others > 0
         self._glance()
 

@@ -10,8 +10,7 @@ from taskfarmer.model import Owner
 from taskfarmer.stores.base import Recovered, TaskSource
 from taskfarmer.system.vigil import SAMPLES
 
-#: Seconds between two looks.
-EVERY = 4.0
+_EVERY = 4.0
 
 
 class Lookout:
@@ -25,13 +24,15 @@ class Lookout:
         self._tell = tell
         self._dead_after = dead_after
         self._looked_at = now
+        #: Seconds between two looks, while nobody is silent.
+        self.every = _EVERY
         self._told_silent: set[Owner] = set()
         #: Of the farmers of a batch job only the first says how far the whole is. Outside of one, everybody does.
         self.speaks = False
 
     def is_due(self, now: float) -> bool:
         """Whether it is time to look."""
-        every = min(EVERY, self._dead_after / SAMPLES) if self._store.company.silent else EVERY
+        every = min(_EVERY, self._dead_after / SAMPLES) if self._store.company.silent else self.every
         return now - self._looked_at >= every
 
     def look(self, now: float) -> bool:

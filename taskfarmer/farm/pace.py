@@ -2,32 +2,67 @@
 
 A farmer asks for as many tasks as keep its slots busy until the next exchange, and no more: one round of slots when
 tasks are long, larger batches when they are short. Near the end it takes smaller shares, so that nobody sits on work
-that another could do.
+that another could do; what it claimed too much of goes back.
+
+Exchanges of all farmers happen one after another. So the more farmers there are, and the longer an exchange takes or
+waits for the lock, the more seldom each goes there, and the further it claims ahead: the lock is taken half of the time
+at most, and waiting for it stays below a hundredth of a farmer's time. Among a few farmers this changes nothing.
+`bench/scale.py` tries it with a thousand.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from typing import NamedTuple
 
 #: Seconds between two exchanges, on the average; the first few may follow each other at once.
 INTERVAL = 0.5
 _AT_ONCE = 4.0
-#: Seconds of work that a farmer holds, and that it hands to a worker at a time.
+#: They are never further apart than that, whatever the lock is like.
+_LONGEST = 200.0
+#: All farmers together keep the lock taken for this share of the time; each waits for it for less than that one.
+_LOCK_TAKEN, _WAITING = 0.5, 1 / 150
+#: How many exchanges one remembers: one that waited for long is chance, three of five are not.
+_REMEMBERED = 5
+#: What an exchange is thought to take before there was one, and how fast that is corrected: one may be an exception.
+_USUAL_HOLD, _CORRECTION, _MOST_SURPRISE = 0.01, 1 / 3, 4.0
+#: Seconds of work that a farmer holds, at least, and that it hands to a worker at a time.
 _HORIZON = 1.2
 _BATCH = 0.15
+#: So many tasks are claimed ahead only if slots would wait else: under the lock each costs some ten microseconds.
+_MOST_AHEAD = 5_000
 _HALF_LIFE = 2.0
+#: All slots are busy and none has ended anything for so long: what runs now is longer than what was learned from.
+_QUIET = 2.0
+#: Attempts that have ended are settled after so long, and the store is looked at by one that has nothing to do.
+_SETTLE, _LOOK = 1.0, 4.0
+
+
+class Holding(NamedTuple):
+    """What a farmer has: claims that wait, slots that wait, claims with workers, attempts that are not settled yet."""
+
+    backlog: int
+    idle: int
+    busy: int
+    done: int
 
 
 class Pace:
-    """Learns how long tasks take and decides from it. Times are seconds of a monotonic clock."""
+    """Learns how long tasks and exchanges take and decides from it. Times are seconds of a monotonic clock."""
 
     def __init__(self, slots: int, now: float) -> None:
         self._slots = slots
         self._credit = _AT_ONCE
         self._credit_at = now
+        self._exchanged_at = -math.inf
         self._tasks = 0.0
         self._seconds = 0.0
         self._learned_at = now
+        self._stirred_at = now
+        self._hold = _USUAL_HOLD
+        self._waits = deque([0.0] * _REMEMBERED, _REMEMBERED)
+        self._usual_wait = 0.0
         self.others = 0
 
     # Learning
@@ -35,7 +70,7 @@ class Pace:
     def learn(self, tasks: int, seconds: float, now: float) -> None:
         """So many attempts ended; together they kept a slot for so long. Recent ones count more."""
         fade = 0.5 ** ((now - self._learned_at) / _HALF_LIFE)
-        self._learned_at = now
+        self._learned_at = self._stirred_at = now
         self._tasks = self._tasks * fade + tasks
         self._seconds = self._seconds * fade + seconds
 
@@ -44,21 +79,65 @@ class Pace:
         """Seconds a task keeps a slot, None before the first has ended."""
         return self._seconds / self._tasks if self._tasks > 0.01 else None
 
+    def _notice_quiet(self, now: float, idle: int) -> None:
+        """While all slots are busy and nothing ends, what runs is at least as long as that lasts."""
+        if idle:
+            self._stirred_at = now
+        quiet = now - self._stirred_at
+        if quiet >= _QUIET and (self.length is None or self.length < quiet):
+            self._tasks, self._seconds, self._learned_at = 1.0, quiet, now
+
+    def exchanged(self, now: float) -> None:
+        """An exchange is being made."""
+        self._credit -= 1.0
+        self._exchanged_at = now
+
+    def learn_exchange(self, waited: float, took: float) -> None:
+        """An exchange took so long, of which it waited for the lock."""
+        self._waits.append(waited)
+        self._usual_wait = sorted(self._waits)[_REMEMBERED // 2]
+        surprise = min(max(0.0, took - waited), _MOST_SURPRISE * self._hold)
+        self._hold += (surprise - self._hold) * _CORRECTION
+
     # When
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two exchanges, on the average."""
+        fair = (self.others + 1) * self._hold / _LOCK_TAKEN
+        patient = self._usual_wait / _WAITING
+        return max(INTERVAL, min(_LONGEST, max(fair, patient)))
 
     def may_exchange(self, now: float) -> bool:
         """Whether an exchange is allowed now."""
-        self._credit = min(_AT_ONCE, self._credit + (now - self._credit_at) / INTERVAL)
+        self._credit = min(_AT_ONCE, self._credit + (now - self._credit_at) / self.interval)
         self._credit_at = now
         return self._credit >= 1.0
 
     def seconds_until_allowed(self, now: float) -> float:
         """How long until an exchange is allowed."""
-        return 0.0 if self.may_exchange(now) else (1.0 - self._credit) * INTERVAL
+        return 0.0 if self.may_exchange(now) else (1.0 - self._credit) * self.interval
 
-    def exchanged(self) -> None:
-        """An exchange was made."""
-        self._credit -= 1.0
+    def is_due(self, now: float, held: Holding, left: int | None) -> bool:
+        """Whether there is a reason for an exchange. `left`: how many wait in the store, if known."""
+        self._notice_quiet(now, held.idle)
+        since = now - self._exchanged_at
+        if left != 0:
+            if self.runs_low(held.backlog, held.idle):
+                return True
+            if self._holds_on(now, held) and since >= self.look_every:
+                return True  # are others without work while ours waits?
+        elif self.surplus(now, held, left):
+            return True
+        elif held.idle and since >= self.look_every:
+            return True  # somebody may have added tasks, or given some back
+        nothing_else_to_do = not held.backlog and not held.busy
+        return bool(held.done) and (nothing_else_to_do or since >= max(_SETTLE, self.interval))
+
+    @property
+    def look_every(self) -> float:
+        """Seconds between two looks at what others do."""
+        return max(_LOOK, self.interval)
 
     # How much
 
@@ -66,19 +145,47 @@ class Pace:
         """Whether what is held will not last until the exchange after the next."""
         if self.length is None:
             return backlog < idle
-        return backlog < idle + self._slots * INTERVAL / max(self.length, 1e-4) * 1.2
+        reserve = self._tasks_in(0.5 + 0.2 * self.interval, self.length)
+        return backlog < idle + min(reserve, self._ahead(self.length))
 
     def want(self, backlog: int, idle: int, left: int | None) -> int:
-        """How many tasks to ask for. `left`: how many wait in the store, if known."""
-        ahead = 0 if self.length is None else math.ceil(self._slots * _HORIZON / max(self.length, 1e-4))
-        if self.length is not None and self.length > 2 * INTERVAL:
-            ahead = 0  # so long that each that ends may fetch the next
-        want = idle + ahead - backlog
+        """How many tasks to ask for."""
+        want = idle + (0 if self.length is None else self._ahead(self.length)) - backlog
         if left is not None and self.others:
-            # Less than what is done until the next exchange gains nobody anything.
-            until_next = 0 if self.length is None else int(self._slots * INTERVAL / max(self.length, 1e-4))
-            want = min(want, max(idle, until_next, left // (2 * (self.others + 1))))
+            want = min(want, max(idle, self._share(left)))
         return max(0, want)
+
+    def surplus(self, now: float, held: Holding, left: int | None) -> int:
+        """How many claims to give back: they would wait here, the store has nothing, and there are others."""
+        if left != 0 or not self._holds_on(now, held):
+            return 0
+        return max(0, held.backlog - self._ahead(max(self.length or 0.0, now - self._stirred_at)))
+
+    def _holds_on(self, now: float, held: Holding) -> bool:
+        """Whether claims have been waiting for busy slots for a while, and others might run them."""
+        return bool(self.others and held.backlog and not held.idle) and now - self._stirred_at >= _QUIET
+
+    def _ahead(self, length: float) -> int:
+        """How many tasks of this length to have beyond those that can begin at once."""
+        if self.interval == INTERVAL:
+            if length > 2 * INTERVAL:
+                return 0  # so long that each that ends may fetch the next
+            return math.ceil(self._tasks_in(_HORIZON, length))
+        ahead = min(_MOST_AHEAD, self._tasks_in(0.5 + 1.4 * self.interval, length))
+        return int(max(ahead, self._tasks_in(_HORIZON, length)))
+
+    def _share(self, left: int) -> int:
+        """Of what is left, what one may claim among others."""
+        equal = left / (self.others + 1)
+        if self.length is None:
+            return int(equal / 2)
+        # Less than what is done until the next exchange gains nobody anything.
+        until_next = self._tasks_in(INTERVAL, self.length)
+        return int(max(equal / 2, until_next, min(equal, self._tasks_in(self.interval, self.length))))
+
+    def _tasks_in(self, seconds: float, length: float) -> float:
+        """How many tasks all slots do in this time."""
+        return self._slots * seconds / max(length, 1e-4)
 
     def batch(self, backlog: int, more_to_come: bool) -> int:
         """How many tasks to hand to one worker."""

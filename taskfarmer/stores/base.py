@@ -12,7 +12,8 @@ class Exchange(NamedTuple):
 
     `refused` are tokens of settled attempts that were no longer ours. `left` tasks wait in the store, `finished` and
     `failed` are the whole farm's, and `running_elsewhere` are held by other owners (looked up only when nothing is left,
-    else 0). `lengths` is what the farm knows of how long attempts take (see farm/lengths.py).
+    else 0). `lengths` is what the farm knows of how long attempts take (see farm/lengths.py). `waited` is how many seconds
+    others kept us waiting.
     """
 
     claims: list[Claim]
@@ -24,6 +25,7 @@ class Exchange(NamedTuple):
     paused: str | None
     requests: list[int]
     lengths: Mapping[str, int] = {}  # never changed
+    waited: float = 0.0
 
 
 class Recovered(NamedTuple):

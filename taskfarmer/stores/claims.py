@@ -94,6 +94,7 @@ class Claims:
             paused,
             list(section.farm.get("requests", ())),
             section.farm.get("lengths", {}),
+            self._workdir.waited,
         )
 
     def _files_to_touch(self, settled: Sequence[Attempt], section: Section) -> set[str]:

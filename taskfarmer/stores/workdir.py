@@ -59,6 +59,11 @@ class Workdir:
         self.journal.close()
         self.owners.close()
 
+    @property
+    def waited(self) -> float:
+        """How many seconds the last section waited for the lock."""
+        return self._lock.waited
+
     @contextmanager
     def section(self, farm_age: float = 0.0) -> Iterator[Section]:
         """Be alone in the workdir. What is written down is done at the end, wholly or not at all.

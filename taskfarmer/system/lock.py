@@ -23,7 +23,23 @@ from taskfarmer.system import files, mounts, process
 
 KINDS = ("flock", "soft")
 ANNOUNCE_AFTER = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.1
+#: Seconds between two tries. The longest: a thousand who wait make some 1300 tries a second.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 1.0
+
+
+class Pauses:
+    """How long one who waits for the lock sleeps between two tries, in seconds."""
+
+    def __init__(self, chance: Callable[[float, float], float] = random.uniform) -> None:
+        self._chance = chance
+        self._pause = _FIRST_PAUSE
+
+    def next(self) -> float:
+        """The next pause."""
+        pause = self._pause
+        self._pause = min(_LONGEST_PAUSE, pause * 1.5)
+        # Jitter: farmers that were woken together must not try together again.
+        return pause * self._chance(0.5, 1.0)
 
 
 class FarmLock:
@@ -37,21 +53,27 @@ class FarmLock:
         self._shared = shared
         self._on_wait = on_wait
         self._held: _Flock | _Soft | None = None
+        self.waited = 0.0  # seconds, when it was last taken
 
     def __enter__(self) -> FarmLock:
         lock = self._held or (_Flock(self.path, self._shared) if self.kind == "flock" else _Soft(self.path))
-        started = time.monotonic()
-        announced = False
-        pause = _FIRST_PAUSE
-        while not lock.try_take():
+        self.waited = 0.0
+        if not lock.try_take():
+            started = time.monotonic()
+            self._wait_for(lock, started)
+            self.waited = time.monotonic() - started
+        self._held = lock
+        return self
+
+    def _wait_for(self, lock: _Flock | _Soft, started: float) -> None:
+        announced, pauses = False, Pauses()
+        while True:
+            time.sleep(pauses.next())
+            if lock.try_take():
+                return
             if not announced and time.monotonic() - started >= ANNOUNCE_AFTER:
                 announced = True
                 self._on_wait()
-            # Jitter: farmers that were woken together must not try together again.
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(_LONGEST_PAUSE, pause * 1.5)
-        self._held = lock
-        return self
 
     def __exit__(self, *exc: object) -> None:
         if self._held is not None:
