@@ -1,4 +1,4 @@
-"""`python -m bench`: measure everything, and print one Markdown table. See README.md."""
+"""`python -m bench`: measure everything, and print one Markdown table. `python -m bench scale`: many farmers. See README.md."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ DEFAULT_ROUNDS = 5
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["scale"]:
+        from bench.scale import main as scale
+
+        return scale(sys.argv[2:])
     args = _parse()
     sizes = QUICK if args.quick else Sizes()
     if args.huge:

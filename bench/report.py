@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from bench.cases import Numbers, Sizes
+from bench.cases import Numbers
 
 _FILE = Path(__file__).with_name("targets.ini")
 
@@ -53,7 +53,7 @@ def unmet(targets: Sequence[Target], rounds: Sequence[Numbers]) -> list[str]:
     ]
 
 
-def markdown(targets: Sequence[Target], rounds: Sequence[Numbers], sizes: Sizes, where: str, quick: bool) -> str:
+def markdown(targets: Sequence[Target], rounds: Sequence[Numbers], sizes: NamedTuple, where: str, quick: bool) -> str:
     """One table: the median over the rounds, its spread, the target, met or not."""
     unknown = {name for numbers in rounds for name in numbers} - {target.name for target in targets}
     assert not unknown, f"not in targets.ini: {unknown}"

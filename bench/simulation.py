@@ -60,18 +60,18 @@ class Scenario(NamedTuple):
 class Seen(NamedTuple):
     """What came of it.
 
-    `waiting`: share of the farmers' time in which they waited for the lock; `idle`: share of the slots' time without
-    a task while tasks were left; `taken`: share of the time in which the lock was taken. `tries`: how often the lock was asked for, in all,
-    and in the worst second.
+    From `since` on. `waiting`: share of the farmers' time in which they waited for the lock; `idle`: share of the slots' time without
+    a task while tasks were left; `taken`: share of the time in which the lock was taken. `tries_a_second`: how often it was
+    asked for, and `most_tries` in the worst second of all.
     """
 
     waiting: float
     idle: float
     taken: float
-    exchanges: int
-    tries: int
+    exchanges_a_second: float
+    tries_a_second: float
     most_tries: int
-    done: int
+    settled: int
     ended_at: float
 
 
@@ -87,7 +87,7 @@ class Simulation:
         self.left = scenario.tasks
         self.is_taken = False
         self.alive = 0
-        self.exchanges = self.tries = self.settled = 0
+        self.exchanges = self.settled = 0
         self.tries_in: dict[int, int] = {}
         self.held_seconds = 0.0
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
@@ -110,31 +110,31 @@ class Simulation:
             act(self.now)
         if self._events:
             self.now = scenario.until
-        return self._seen(self.now)
+        return self._seen()
 
     def account_all(self) -> None:
         """What is counted changes now for everybody."""
         for farmer in self._farmers:
             farmer.account(self.now)
 
-    def _seen(self, now: float) -> Seen:
+    def _seen(self) -> Seen:
         self.account_all()
         alive = sum(farmer.alive_seconds for farmer in self._farmers)
         working = sum(farmer.working_seconds for farmer in self._farmers)
         return Seen(
             sum(farmer.waited for farmer in self._farmers) / alive,
             sum(farmer.idle_seconds for farmer in self._farmers) / (working * self.scenario.slots),
-            self.held_seconds / (now - self.scenario.since),
-            self.exchanges,
-            self.tries,
+            self.held_seconds / (self.now - self.scenario.since),
+            self.exchanges / (self.now - self.scenario.since),
+            sum(count for second, count in self.tries_in.items() if second >= self.scenario.since)
+            / (self.now - self.scenario.since),
             max(self.tries_in.values(), default=0),
             self.settled,
-            now,
+            self.now,
         )
 
     def try_lock(self, now: float) -> bool:
         """One try to have the lock."""
-        self.tries += 1
         self.tries_in[int(now)] = self.tries_in.get(int(now), 0) + 1
         if self.is_taken:
             return False
@@ -259,7 +259,7 @@ class _Farmer:
         self._backlog -= back
         self._pace.exchanged(now)
         self._is_away = True
-        self._simulation.exchanges += 1
+        self._simulation.exchanges += now >= self._simulation.scenario.since
         got = 0
 
         def act() -> int:

@@ -5,8 +5,8 @@ tasks are long, larger batches when they are short. Near the end it takes smalle
 that another could do; what it claimed too much of goes back.
 
 Exchanges of all farmers happen one after another. So the more farmers there are, and the longer an exchange takes or
-waits for the lock, the more seldom each goes there, and the further it claims ahead: the lock is taken half of the time
-at most, and waiting for it stays below a hundredth of a farmer's time. Among a few farmers this changes nothing.
+waits for the lock, the more seldom each goes there, and the further it claims ahead: the lock is taken for less
+than half of the time, and waiting for it stays below a hundredth of a farmer's time. Among a few farmers this changes nothing.
 `bench/scale.py` tries it with a thousand.
 """
 
@@ -22,11 +22,12 @@ _AT_ONCE = 4.0
 #: They are never further apart than that, whatever the lock is like.
 _LONGEST = 200.0
 #: All farmers together keep the lock taken for this share of the time; each waits for it for less than that one.
-_LOCK_TAKEN, _WAITING = 0.5, 1 / 150
-#: How many exchanges one remembers: one that waited for long is chance, three of five are not.
-_REMEMBERED = 5
-#: What an exchange is thought to take before there was one, and how fast that is corrected: one may be an exception.
-_USUAL_HOLD, _CORRECTION, _MOST_SURPRISE = 0.01, 1 / 3, 4.0
+_LOCK_TAKEN, _WAITING = 0.4, 1 / 150
+#: How many exchanges one remembers: when all farmers start at once the first few wait for long. And how much more seldom
+#: one comes than would be fair if the lock is busy all the same.
+_REMEMBERED, _MOST_PATIENT = 9, 2.0
+#: What an exchange is thought to take before there was one.
+_FIRST_HOLD = 0.01
 #: Seconds of work that a farmer holds, at least, and that it hands to a worker at a time.
 _HORIZON = 1.2
 _BATCH = 0.15
@@ -60,9 +61,9 @@ class Pace:
         self._seconds = 0.0
         self._learned_at = now
         self._stirred_at = now
-        self._hold = _USUAL_HOLD
+        self._holds = deque([_FIRST_HOLD], _REMEMBERED)
         self._waits = deque([0.0] * _REMEMBERED, _REMEMBERED)
-        self._usual_wait = 0.0
+        self._usual_hold, self._usual_wait = _FIRST_HOLD, 0.0
         self.others = 0
 
     # Learning
@@ -84,7 +85,7 @@ class Pace:
         if idle:
             self._stirred_at = now
         quiet = now - self._stirred_at
-        if quiet >= _QUIET and (self.length is None or self.length < quiet):
+        if quiet >= _QUIET and self.length is not None and self.length < quiet:
             self._tasks, self._seconds, self._learned_at = 1.0, quiet, now
 
     def exchanged(self, now: float) -> None:
@@ -96,17 +97,18 @@ class Pace:
         """An exchange took so long, of which it waited for the lock."""
         self._waits.append(waited)
         self._usual_wait = sorted(self._waits)[_REMEMBERED // 2]
-        surprise = min(max(0.0, took - waited), _MOST_SURPRISE * self._hold)
-        self._hold += (surprise - self._hold) * _CORRECTION
+        self._holds.append(took - waited)
+        # Two of three are shorter: near the mean where a few take very long, and no single one counts.
+        self._usual_hold = sorted(self._holds)[(len(self._holds) - 1) * 2 // 3]
 
     # When
 
     @property
     def interval(self) -> float:
         """Seconds between two exchanges, on the average."""
-        fair = (self.others + 1) * self._hold / _LOCK_TAKEN
+        fair = max(INTERVAL, (self.others + 1) * self._usual_hold / _LOCK_TAKEN)
         patient = self._usual_wait / _WAITING
-        return max(INTERVAL, min(_LONGEST, max(fair, patient)))
+        return min(_LONGEST, max(fair, min(patient, _MOST_PATIENT * fair)))
 
     def may_exchange(self, now: float) -> bool:
         """Whether an exchange is allowed now."""
@@ -131,8 +133,13 @@ class Pace:
             return True
         elif held.idle and since >= self.look_every:
             return True  # somebody may have added tasks, or given some back
-        nothing_else_to_do = not held.backlog and not held.busy
-        return bool(held.done) and (nothing_else_to_do or since >= max(_SETTLE, self.interval))
+        if not held.done:
+            return False
+        if held.backlog or held.busy:
+            return since >= max(_SETTLE, self.interval)
+        if left == 0 and since >= INTERVAL:
+            self._credit = max(1.0, self._credit)  # most likely the last one, so it comes at once
+        return True
 
     @property
     def look_every(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,25 @@ def test_a_case_of_the_bench_fills_its_rows_of_the_table(case: str, tmp_path: Pa
     assert [row[1] for row in rows] == CASES[case]
     assert all(float(row[2]) > 0 for row in rows)
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_scale_measures_real_farmers_and_simulates_as_many(tmp_path: Path) -> None:
+    kept, folder = tmp_path / "kept.json", tmp_path / "runs"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "scale", "--quick", "--dir", str(folder), "--keep", str(kept)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    real = {row[0]: row for row in rows if len(row) == 5 and row[0].isdigit()}
+    assert set(real) == {"1", "3"}
+    assert all(float(row[1]) > 0 and float(row[2]) > 0 for row in real.values()), "they made exchanges"
+    assert [one[0] for one in json.loads(kept.read_text())] == [1, 3]
+    assert list(folder.iterdir()) == [], "nothing is left behind"
 
 
 def test_a_missed_target_is_said_and_a_number_that_is_not_there_is_not_met() -> None:

@@ -11,7 +11,7 @@ from taskfarmer.farm.pace import INTERVAL, Holding, Pace
 pytestmark = pytest.mark.quick
 
 #: So many others change nothing, if an exchange takes ten milliseconds.
-FEW = 20
+FEW = 19
 
 
 def pace_that_knows(length: float, slots: int = 4) -> Pace:
@@ -156,14 +156,22 @@ def test_among_a_few_nothing_changes(others: int, hold: float, waits: float) -> 
     assert pace_among(others, hold, waits).interval == INTERVAL
 
 
-@given(st.integers(0, 1000), st.floats(0.001, 0.1))
-def test_all_farmers_together_keep_the_lock_taken_for_half_of_the_time_at_most(others: int, hold: float) -> None:
-    assert (others + 1) * hold / pace_among(others, hold).interval <= 0.52
+@given(st.integers(0, 1000), st.floats(0.001, 0.09))
+def test_all_farmers_together_keep_the_lock_taken_for_less_than_half_of_the_time(others: int, hold: float) -> None:
+    assert (others + 1) * hold / pace_among(others, hold).interval < 0.5
 
 
-@given(st.integers(0, 1000), st.floats(0.0, 1.3))
-def test_one_who_waits_at_each_exchange_waits_for_less_than_a_hundredth_of_the_time(others: int, waits: float) -> None:
+@given(st.integers(0, 500), st.floats(0.0, 1.0))
+def test_one_who_waits_at_each_exchange_waits_for_less_than_a_hundredth_of_the_time(others: int, share: float) -> None:
+    """As long as it waits for no more than a 75th of the interval that would be fair."""
+    fair = pace_among(others).interval
+    waits = share * fair / 75
     assert waits / pace_among(others, 0.01, waits).interval < 0.01
+
+
+def test_however_busy_the_lock_is_one_comes_half_as_often_as_is_fair() -> None:
+    assert pace_among(0, 0.01, 100.0).interval == 2 * INTERVAL
+    assert pace_among(99, 0.01, 100.0).interval == pytest.approx(2 * pace_among(99, 0.01).interval)
 
 
 def test_one_long_wait_and_one_long_exchange_are_exceptions() -> None:
@@ -177,8 +185,8 @@ def test_one_long_wait_and_one_long_exchange_are_exceptions() -> None:
 
 def test_of_a_lock_that_is_not_busy_any_more_one_hears_soon() -> None:
     pace = pace_among(0, 0.01, 0.5)
-    assert pace.interval > 10 * INTERVAL
-    for _ in range(3):
+    assert pace.interval > INTERVAL
+    for _ in range(5):
         pace.learn_exchange(0.0, 0.01)
     assert pace.interval == INTERVAL
 
@@ -208,6 +216,14 @@ def test_what_has_ended_is_settled_as_seldom_as_one_comes() -> None:
     assert few.is_due(1.0, held, 10**6)
     assert not many.is_due(many.interval - 1.0, held, 10**6)
     assert many.is_due(many.interval, held, 10**6)
+
+
+def test_of_tasks_of_which_none_has_ended_nobody_claims_another_round() -> None:
+    """They may take hours."""
+    pace = pace_among(999)
+    for now in (0.0, 2.0, 4.0, 400.0):
+        assert not pace.is_due(now, Holding(backlog=0, idle=0, busy=4, done=0), 10**6)
+        assert pace.want(0, 0, 10**6) == 0
 
 
 # What was claimed too much of
@@ -269,7 +285,7 @@ def test_while_a_backlog_waits_one_looks_now_and_then_whether_others_have_work()
 
 def test_one_without_work_looks_now_and_then_but_a_thousand_look_less_often() -> None:
     held = Holding(backlog=0, idle=4, busy=0, done=0)
-    for pace, seconds in ((pace_among(1), 4.0), (pace_among(999, 0.02), 39.5)):
+    for pace, seconds in ((pace_among(1), 4.0), (pace_among(999, 0.02), 50.0)):
         pace.exchanged(0.0)
         assert not pace.is_due(seconds - 0.2, held, 0)
         assert pace.is_due(seconds + 0.2, held, 0)
