@@ -19,6 +19,8 @@ REAL = (1, 2, 4, 8, 16, 32, 64)
 SIMULATED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 #: A shared filesystem that does fifty exchanges a second, and one that does thirty.
 FIFTY, THIRTY = LockModel(0.0176, 0.5, 5e-6), LockModel(0.0294, 0.5, 5e-6)
+#: How often all of them must have had the lock until what happened while they came is over.
+_ROUNDS = 8.0
 
 
 class Sizes(NamedTuple):
@@ -125,7 +127,8 @@ def simulate(measured: list[Measured], sizes: Sizes) -> Results:
 
     def like_real(farmers: int) -> Seen:
         model = fitted[max(known for known in fitted if known <= farmers)]
-        return _run(Scenario(farmers, 1, LENGTH, 10**9, 4 * watch, 2 * watch, spread=0.02), model)
+        since = max(2 * watch, sizes.part * _ROUNDS * farmers * model.mean)
+        return _run(Scenario(farmers, 1, LENGTH, 10**9, since + 2 * watch, since, spread=0.02), model)
 
     def shared(farmers: int, pace: type[Pace] = Pace) -> Seen:
         return _run(Scenario(farmers, 8, 5.0, 10**9, 4 * watch, 2.5 * watch), FIFTY, pace)

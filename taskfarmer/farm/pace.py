@@ -20,7 +20,7 @@ from typing import NamedTuple
 INTERVAL = 0.5
 _AT_ONCE = 4.0
 #: They are never further apart than that, whatever the lock is like.
-_LONGEST = 200.0
+_LONGEST = 600.0
 #: All farmers together keep the lock taken for this share of the time; each waits for it for less than that one.
 _LOCK_TAKEN, _WAITING = 0.4, 1 / 150
 #: How many exchanges one remembers: when all farmers start at once the first few wait for long. And how much more seldom
