@@ -274,9 +274,7 @@ class Farmer:
 
     @property
     def _holding(self) -> Holding:
-        return Holding(
-            len(self._stock.backlog), self._foreman.idle, self._crew.busy_claims(), len(self._stock.done)
-        )
+        return Holding(len(self._stock.backlog), self._foreman.idle, self._crew.busy_claims(), len(self._stock.done))
 
     def _want(self) -> int:
         if self._ending.request is not None or self._health.is_suspect:
