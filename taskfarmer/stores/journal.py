@@ -131,7 +131,7 @@ class Journal:
             if create:
                 self._open[name] = files.open_or_create(path, self._shared)
             else:
-                self._open[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                self._open[name] = files.fresh(path, os.O_RDWR)
         return self._open[name]
 
     # Writing down

@@ -5,7 +5,7 @@ later       ID command        a queue in plain order; turned round into toproces
 finished    ID command        in the order they were settled
 failed      ID command
 attempts    ID COUNTED TOTAL  see stores/attempts.py
-sizes       NAME BYTES LINES  of those five, after the last exchange; advisory
+sizes       NAME BYTES LINES  of those five, after the last exchange; advisory. Then `exchange ROW NUMBER`
 farm.json   what the farm is: format, lock, list, next id; always replaced by rename
 running/OWNER/claims          TOKEN ID ATTEMPT command, of every claim its farmer holds
 running/OWNER/slot_K          see stores/slotfile.py
@@ -26,6 +26,8 @@ from taskfarmer.system import files
 FORMAT = 1
 TASK_FILES = ("toprocess", "later", "finished", "failed")
 STATE_FILES = (*TASK_FILES, "attempts")
+#: The last line of `sizes`: which row of exchanges (a random number), and the how manieth of it the last one was.
+EXCHANGE = "exchange"
 
 
 class Held(NamedTuple):
@@ -71,7 +73,7 @@ def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
 def read_tasks(path: str) -> Iterator[Task]:
     """Every task in a state file, in its order; StateError for a line that is none."""
     try:
-        file = open(path, "rb")
+        file = open(path, "rb", opener=files.fresh)
     except FileNotFoundError:
         return
     with file, files.named(path):
@@ -112,7 +114,7 @@ class Size(NamedTuple):
 
 def format_sizes(sizes: dict[str, Size]) -> bytes:
     """The text of `sizes`."""
-    return b"".join(b"%s %d %d\n" % (name.encode(), *sizes[name]) for name in STATE_FILES)
+    return b"".join(b"%s %d %d\n" % (name.encode(), *sizes[name]) for name in (*STATE_FILES, EXCHANGE))
 
 
 def parse_sizes(content: bytes | None) -> dict[str, Size] | None:

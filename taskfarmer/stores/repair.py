@@ -17,6 +17,7 @@ from taskfarmer.errors import StateError
 from taskfarmer.stores.lines import Held, Size, broken_line, parse_task
 from taskfarmer.stores.lists import with_list_to_match, with_tasks_of_no_list
 from taskfarmer.stores.section import Section
+from taskfarmer.system import files
 
 _FARTHEST = 1_000_000  # a new id further off than this is a slip of the hand
 _ORDER = ("finished", "toprocess", "later", "failed")
@@ -69,7 +70,7 @@ def _look_through(section: Section, name: str, seen: bytearray) -> bool:
     tidy = True
     here = bytearray(len(seen))
     line = b"\n"
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=files.fresh) as file:
         for line in file:
             lines += 1
             size += len(line)
@@ -91,7 +92,7 @@ def _look_through(section: Section, name: str, seen: bytearray) -> bool:
 
 
 def _tidied(section: Section, name: str, seen: bytearray) -> Iterator[bytes]:
-    with open(os.path.join(section.workdir.path, name), "rb") as file:
+    with open(os.path.join(section.workdir.path, name), "rb", opener=files.fresh) as file:
         for line in file:
             task = parse_task(line.rstrip(b"\n"))
             if task is not None and not (task[0] < len(seen) and seen[task[0]]):

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import STATE_FILES, Size, format_farm, format_sizes, parse_sizes
+from taskfarmer.stores.lines import EXCHANGE, STATE_FILES, Size, format_farm, format_sizes, parse_sizes
 from taskfarmer.system import files
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ class Section:
                 self._sizes = {}
                 for name in STATE_FILES:
                     self.measure(name)
+            if EXCHANGE in self._sizes:
+                self.workdir.refuse_old_content(self._sizes[EXCHANGE], self._sizes_text)
+            else:
+                self._sizes[EXCHANGE] = Size(int.from_bytes(os.urandom(4), "big"), 0)
         return self._sizes
 
     def was_edited(self, names: Iterable[str]) -> bool:
@@ -132,7 +136,7 @@ class Section:
         return count
 
     def _lines_of(self, name: str) -> Iterator[bytes]:
-        with open(os.path.join(self.workdir.path, name), "rb") as file:
+        with open(os.path.join(self.workdir.path, name), "rb", opener=files.fresh) as file:
             for line in file:
                 yield line if line.endswith(b"\n") else line + b"\n"
 
@@ -173,9 +177,20 @@ class Section:
         if self.is_done:
             return
         self.is_done = True
-        if self._sizes is not None and (text := format_sizes(self._sizes)) != self._sizes_text:
-            self.journal.note("sizes", len(self._sizes_text), text)
+        text = self._count_this_one()
         if self.journal.is_empty:
             self.journal.abandon()
-        else:
-            self.journal.commit()
+            return
+        self.journal.commit()
+        if self._sizes is not None and text:
+            self.workdir.remember_exchange(self._sizes[EXCHANGE], text)
+
+    def _count_this_one(self) -> bytes:
+        """What `sizes` is to be, if anything changes."""
+        if self._sizes is None or (self.journal.is_empty and format_sizes(self._sizes) == self._sizes_text):
+            return b""
+        row, number = self._sizes[EXCHANGE]
+        self._sizes[EXCHANGE] = Size(row, number + 1)
+        text = format_sizes(self._sizes)
+        self.journal.note("sizes", len(self._sizes_text), text)
+        return text

@@ -11,12 +11,13 @@ from typing import Any, Callable, Iterator
 from taskfarmer.errors import DiskError, LockError, StateError, UsageError, WorkdirGone
 from taskfarmer.model import Owner
 from taskfarmer.stores.journal import Journal
-from taskfarmer.stores.lines import FORMAT, STATE_FILES, parse_farm
+from taskfarmer.stores.lines import FORMAT, STATE_FILES, Size, parse_farm
 from taskfarmer.stores.owners import DEAD_AFTER, Owners
 from taskfarmer.stores.section import Section
 from taskfarmer.system import files
 from taskfarmer.system.lock import ANNOUNCE_AFTER, FarmLock, check_lock_dir, choose_place
 
+_FOLDERS = ("running", "logs")
 _LOOK_AGAIN, _LOOK_AGAIN_AT_MOST = 0.05, 1.0
 
 
@@ -36,6 +37,7 @@ class Workdir:
         self.path = path
         self.owner = owner
         self.farm: dict[str, Any] | None = None
+        self._last_exchange: tuple[Size, bytes] | None = None
         self._farm_read = 0.0
         self._on_wait = on_wait
         _check_places(path)
@@ -125,6 +127,25 @@ class Workdir:
         content = files.read_file(os.path.join(self.path, "journal")) or b""
         words = content.partition(b"\n")[0].decode("utf-8", "replace").split()
         self._on_wait(words[-1] if len(words) > 2 else "another process")
+
+    # What is read must not be older than what was read or written before
+
+    def remember_exchange(self, last: Size, sizes: bytes) -> None:
+        """Which exchange was the last that we know of (see lines.EXCHANGE), and what it left as `sizes`."""
+        self._last_exchange = last, sizes
+
+    def refuse_old_content(self, found: Size, sizes: bytes) -> None:
+        """Raise LockError if `sizes`, read under the lock, is older than what we know, or another of the same number."""
+        if self._last_exchange is not None:
+            (row, number), text = self._last_exchange
+            if found.bytes == row and (found.lines < number or (found.lines == number and sizes != text)):
+                raise LockError(
+                    f"{self.path}/sizes: what exchange {number} left, or a later one, was expected, found that of "
+                    f"{'another' if found.lines == number else found.lines}: this filesystem shows old content, or the lock "
+                    "does not exclude, so tasks could run twice. Nothing was claimed. "
+                    f"Ask `pytaskfarmer.py doctor {os.path.dirname(os.path.abspath(self.path))}`"
+                )
+        self.remember_exchange(found, sizes)
 
     # farm.json
 
@@ -228,10 +249,12 @@ def _make_workdir(path: str, shared: bool) -> None:
         is_new = not files.read_file(os.path.join(path, "farm.json"))
         # A group that works together has such folders. (A mere setgid bit is inherited by each user's own folders.)
         shared = shared or (is_new and os.stat(parent).st_mode & 0o2020 == 0o2020)
+        if not os.path.isdir(path):
+            files.make_folder_with(path, _FOLDERS, shared)
         files.make_folder(path, shared)
         shared = bool(os.stat(path).st_mode & 0o020)
-        files.make_folder(os.path.join(path, "running"), shared)
-        files.make_folder(os.path.join(path, "logs"), shared)
+        for name in _FOLDERS:
+            files.make_folder(os.path.join(path, name), shared)
     except OSError as error:
         sentence = f"{path}: the workdir cannot be made here: {error.strerror}"
         if error.errno in files.DISK_TROUBLE and error.errno != errno.EROFS:

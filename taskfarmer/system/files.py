@@ -2,16 +2,23 @@
 
 Hazards kept here: short writes, a last line without its newline, lists too long for memory, and names
 that a network filesystem remembers longer than they are true (so: open and read, never judge by `stat`).
+
+On FUSE not even that is enough: how long a file is may be a memory of a second, its content one for ever. So what is
+opened there is asked for anew (`fresh`). Elsewhere opening does it, and this costs nothing.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Callable, Iterator, Sequence
+
+from taskfarmer.system import mounts
 
 BLOCK = 1 << 20
+_AT_EMPTY_PATH, _AT_STATX_FORCE_SYNC, _STATX_BASIC_STATS = 0x1000, 0x2000, 0x7FF
 DISK_TROUBLE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.EREMOTEIO)
 )
@@ -27,16 +34,57 @@ def named(path: str) -> Iterator[None]:
         raise
 
 
+def fresh(path: str, flags: int) -> int:
+    """Open a file so that it is seen as it is now, whatever this host remembers of it. Also an `opener` for `open`."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    if not flags & (os.O_EXCL | os.O_TRUNC):
+        try:
+            _look_afresh(path, fd)
+        except OSError:
+            os.close(fd)
+            raise
+    return fd
+
+
+def _look_afresh(path: str, fd: int) -> None:
+    if not mounts.is_fuse(os.path.dirname(path)):
+        return
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what has the same size and time may still be another content
+    if code := _ask_the_server()(fd):
+        raise OSError(code, os.strerror(code), path)
+
+
+@functools.lru_cache(maxsize=1)
+def _ask_the_server() -> Callable[[int], int]:
+    """statx(2) as Python has it not yet: the only call by which a host asks its server whatever it remembers."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    space = ctypes.create_string_buffer(256)
+
+    def ask(fd: int) -> int:
+        failed = libc.statx(fd, b"", _AT_EMPTY_PATH | _AT_STATX_FORCE_SYNC, _STATX_BASIC_STATS, space)
+        return ctypes.get_errno() if failed else 0
+
+    def read_and_ask(fd: int) -> int:
+        """After a read its time is not known any more. (Of a file that was empty nothing is read.)"""
+        os.pread(fd, 1, 0)
+        os.fstat(fd)
+        return 0
+
+    return ask if hasattr(libc, "statx") else read_and_ask
+
+
 def open_or_create(path: str, shared: bool = False, extra: int = 0) -> int:
     """Open a file for reading and writing, made if it is not there. `shared`: group-writable whatever the umask."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | extra
+    flags = os.O_RDWR | os.O_CREAT | extra
     try:
-        fd = os.open(path, flags, 0o666)
+        fd = fresh(path, flags)
     except PermissionError:
         if not (shared and os.path.isfile(path) and os.path.getsize(path) == 0):
             raise
         os.unlink(path)  # another user has made it and died before it was open to the group
-        fd = os.open(path, flags, 0o666)
+        fd = fresh(path, flags)
     if shared and os.fstat(fd).st_uid == os.geteuid():
         os.fchmod(fd, 0o664)
     return fd
@@ -51,6 +99,25 @@ def make_folder(path: str, shared: bool = False) -> None:
             return
     if shared:
         os.chmod(path, 0o2775)
+
+
+def make_folder_with(path: str, names: Sequence[str], shared: bool = False) -> None:
+    """Make a folder with these folders in it, in one step, if there is none; of two who do so at once, one does.
+
+    Were it made step by step by two hosts, GlusterFS would now and then give them a folder in which nothing can be.
+    """
+    aside = f"{path.rstrip('/')}.{os.urandom(4).hex()}"
+    make_folder(aside, shared)
+    for name in names:
+        make_folder(os.path.join(aside, name), shared)
+    try:
+        os.rename(aside, path)
+    except OSError as error:
+        for name in names:
+            os.rmdir(os.path.join(aside, name))
+        os.rmdir(aside)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def owner_of(path: str) -> str:
@@ -96,7 +163,7 @@ def read_all(fd: int) -> bytes:
 def read_file(path: str) -> bytes | None:
     """The content of a small file, opened afresh; None when there is no such file."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = fresh(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:

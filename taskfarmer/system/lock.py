@@ -25,6 +25,8 @@ KINDS = ("flock", "soft")
 ANNOUNCE_AFTER = 10.0
 #: Seconds between two tries. The longest: a thousand who wait make some 1300 tries a second.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 1.0
+_UNREADABLE_FOR = 5.0
+_INITIAL_PID_NAMESPACE = "effffffc"  # PID_NS_INIT_INO of linux/nsfs.h, in which filelock adds nothing to the name
 
 
 class Pauses:
@@ -122,10 +124,10 @@ class _Soft:
     """filelock's strict soft lock; a claim left by a dead process of this host is removed, no other ever is."""
 
     def __init__(self, path: str) -> None:
-        from filelock import SoftFileLockProtocolError, StrictSoftFileLock, Timeout
+        from filelock import StrictSoftFileLock, Timeout
 
         self._busy = Timeout
-        self._refused = (PermissionError, SoftFileLockProtocolError)
+        self._unreadable_since: float | None = None
         self._path = path
         self._lock = StrictSoftFileLock(path + ".soft", thread_local=False)
 
@@ -133,24 +135,52 @@ class _Soft:
         try:
             self._lock.acquire(timeout=0)
         except self._busy:
-            for claim in self._lock.claims:
-                if claim.hostname == process.host() and _is_gone(claim.pid, claim.start):
-                    try:
-                        self._lock.force_break(claim.name)
-                    except FileNotFoundError:
-                        pass  # another one who waits was quicker
+            self._unreadable_since = None
+            self._break_claims_of_the_dead()
             return False
-        except self._refused as error:
-            raise LockError(
-                f"{self._path}.soft: this lock cannot be taken ({error}). A farm with --lock soft is for one user only"
-            ) from error
+        except PermissionError as error:
+            raise self._not_to_be_had(error) from error
+        except OSError as error:
+            if error.errno in files.DISK_TROUBLE and error.errno != errno.ESTALE:
+                raise
+            # A claim without its content, or one that goes while it is read, is another one's who takes or gives the
+            # lock: on a network filesystem a name comes before what is in it.
+            now = time.monotonic()
+            self._unreadable_since = self._unreadable_since or now
+            if now - self._unreadable_since > _UNREADABLE_FOR:
+                raise self._not_to_be_had(error) from error
+            return False
+        self._unreadable_since = None
         return True
 
+    def _not_to_be_had(self, error: Exception) -> LockError:
+        return LockError(
+            f"{self._path}.soft: this lock cannot be taken ({error}). A farm with --lock soft is for one user only"
+        )
+
+    def _break_claims_of_the_dead(self) -> None:
+        try:
+            for claim in self._lock.claims:
+                if _is_of_here(claim.hostname) and _is_gone(claim.pid, claim.start):
+                    self._lock.force_break(claim.name)
+        except OSError:
+            pass  # another one is changing it, or who waits with us was quicker: looked at again
+
     def give(self) -> None:
-        self._lock.release()
+        try:
+            self._lock.release()
+        except OSError as error:
+            raise DiskError(f"{self._path}.soft: this lock cannot be given back: {error.strerror}") from error
 
     def close(self) -> None:
         pass
+
+
+def _is_of_here(hostname: str) -> bool:
+    """Whether a claim was made where we can see its process: on this host, in our pid namespace."""
+    name, _, namespace = hostname.partition("?pidns-")
+    mine = f"{os.stat('/proc/self/ns/pid').st_ino:x}"
+    return name == process.host() and (namespace or _INITIAL_PID_NAMESPACE) == mine
 
 
 def _is_gone(pid: int, start: int | None) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 
 class Mount(NamedTuple):
@@ -22,16 +23,36 @@ def mount_of(path: str) -> Mount:
     """The mount that holds `path`."""
     path = os.path.realpath(path)
     best, found = "", Mount()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            before, _, after = line.partition(" - ")
-            point = _plain(before.split()[4])
-            inside = path == point or path.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):
-                kind, source, options = after.split()[:3]
-                own = before.split()[5]
-                best, found = point, Mount(kind, _plain(source), tuple(dict.fromkeys(f"{own},{options}".split(","))))
+    for before, (kind, source, options) in _mounts():
+        point = _plain(before[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, found = point, Mount(kind, _plain(source), tuple(dict.fromkeys(f"{before[5]},{options}".split(","))))
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def is_fuse(folder: str) -> bool:
+    """Whether a folder is on a FUSE filesystem. Costs one look at the folder, once."""
+    try:
+        return _is_fuse(os.stat(folder or ".").st_dev)
+    except OSError:
+        return False  # who opens a file in it is told
+
+
+@functools.lru_cache(maxsize=64)
+def _is_fuse(device: int) -> bool:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kinds = [kind for before, (kind, _, _) in _mounts() if before[2] == number]
+    return any(kind == "fuse" or kind.startswith("fuse.") for kind in kinds)
+
+
+def _mounts() -> Iterator[tuple[list[str], list[str]]]:
+    """Of each mount the words before the hyphen, and its type, source and options."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            before, _, after = line.partition(" - ")
+            yield before.split(), after.split()[:3]
 
 
 def _plain(text: str) -> str:

@@ -76,7 +76,7 @@ class Presence:
 def read_sign(path: str) -> Sign | None:
     """What the farmer last said there; None when it has said nothing, or is gone."""
     try:
-        with open(path, "rb") as file, files.named(path):
+        with open(path, "rb", opener=files.fresh) as file, files.named(path):
             words = file.read(100).split()
     except FileNotFoundError:
         return None

@@ -310,7 +310,7 @@ def _content_of(meeting: Meeting, way: str) -> str:
 def _is_seen(path: str, text: bytes) -> bool:
     """Whether the farm's own ways of looking at a file see this."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.fresh(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -1,7 +1,5 @@
 """Two hosts on filesystems as they are: nothing is lost or doubled, or the second host refuses to begin.
 
-Filesystems whose names or content are remembered for seconds are what `doctor` calls unsafe; no promise holds on them.
-
 A host has a name of its own (UTS namespace), and a mount of its own in the same place (mount namespace).
 """
 
@@ -23,6 +21,9 @@ pytestmark = pytest.mark.components
 
 SAFE = {
     "flakyfs": two_mounts.flakyfs,
+    "flakyfs that remembers attributes for 2 s": lambda folder: two_mounts.flakyfs(folder, "cache=2"),
+    "glusterfs": lambda folder: two_mounts.glusterfs(folder, *two_mounts.FORGETFUL),
+    "glusterfs as it is mounted by default": two_mounts.glusterfs,
     "moosefs": two_mounts.moosefs,
 }
 LYING = {

@@ -25,6 +25,9 @@ _PROGRAMS = {
     "moosefs": ["mfsmaster", "mfschunkserver", "mfsmount", "ip"],
 }
 
+#: What makes GlusterFS remember nothing.
+FORGETFUL = ("--fopen-keep-cache=false", "--attribute-timeout=0", "--entry-timeout=0")
+
 Mounts = tuple[Path, Path]
 
 
