@@ -363,7 +363,7 @@ def wrong_words(scene: Scene) -> None:
     scene.type("--log-limit", "large", "tasks.txt")
     scene.type("--logs", "some", "tasks.txt")
     scene.type("--requeue", "tasks.txt")
-    scene.type("-r", "shifter", "tasks.txt")
+    scene.type("-r", "nosuch", "tasks.txt")
     scene.type("-t", "yaml", "tasks.txt")
     scene.type("status")
     scene.type("status", "tasks.txt")
