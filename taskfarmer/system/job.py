@@ -15,6 +15,14 @@ def name(environ: Mapping[str, str]) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in job)
 
 
+def slurm_name(environ: Mapping[str, str]) -> str:
+    """What Slurm calls the job we are in, and no other: a member of an array is ARRAY_MEMBER, for one of them has the number
+    of the whole array."""
+    if "SLURM_ARRAY_JOB_ID" in environ and "SLURM_ARRAY_TASK_ID" in environ:
+        return f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ["SLURM_JOB_ID"]
+
+
 def check_requeue(environ: Mapping[str, str]) -> None:
     """Refuse what could not be done in the end. Raises UsageError."""
     if "SLURM_JOB_ID" not in environ:
@@ -29,9 +37,7 @@ def requeue(environ: Mapping[str, str]) -> None:
     """Have Slurm end this job now and start it again. Raises RequeueError with what it said."""
     import subprocess  # here only: a thousand nodes start us at once
 
-    job = environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in environ and "SLURM_ARRAY_TASK_ID" in environ:
-        job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    job = slurm_name(environ)
     asked = ["scontrol", "requeue", job]
     try:
         done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE)

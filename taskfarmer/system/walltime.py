@@ -13,6 +13,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Mapping, NamedTuple
 
+from taskfarmer.system import job
+
 if TYPE_CHECKING:
     from subprocess import Popen
 
@@ -39,7 +41,7 @@ class Asked:
         self._answer = _told(environ)
         self._squeue: Popen[bytes] | None = None
         if self._answer is None:
-            self._ask_squeue(environ["SLURM_JOB_ID"])
+            self._ask_squeue(job.slurm_name(environ))
 
     def answer(self) -> Walltime | None:
         """What the batch system says; None while it has not answered. Never waits."""
@@ -63,13 +65,13 @@ class Asked:
             except subprocess.TimeoutExpired:
                 pass  # its disk hangs: it is gone when that does not any more
 
-    def _ask_squeue(self, job: str) -> None:
+    def _ask_squeue(self, name: str) -> None:
         import subprocess  # here only: a thousand nodes start us at once
 
         self._give_up_at = time.monotonic() + _PATIENCE
         try:
             self._squeue = subprocess.Popen(
-                ["squeue", "-h", "-j", job, "-o", "%L %l"],
+                ["squeue", "-h", "-j", name, "-o", "%L %l"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except OSError as error:

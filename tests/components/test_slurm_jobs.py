@@ -94,6 +94,17 @@ def test_an_array_shares_a_list(slurm: Slurm, field: Field) -> None:
     assert field.nodes() == {"n1", "n2", "n3"}
 
 
+def test_every_member_of_an_array_knows_when_its_job_ends(slurm: Slurm, field: Field) -> None:
+    """Also the one whose job has the number of the whole array."""
+    field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 60)
+    job = slurm.submit(field.folder, "--array=1-3", "--exclusive", "slurm_test.sh", "tasks.txt")
+    wait_until(lambda: field.nodes() == {"n1", "n2", "n3"}, PATIENCE, "all nodes work")
+    (field.folder / "go").touch()
+    assert slurm.wait(job) == ["COMPLETED"] * 3
+    for member in (1, 2, 3):
+        assert "when the job ends is not known" not in field.said(f"{job}_{member}")
+
+
 def test_a_farmer_on_each_node_of_a_job_shares_a_list(slurm: Slurm, field: Field) -> None:
     field.plant(*["sleep 0.2"] * 60)
     job = slurm.submit(field.folder, "--nodes=3", "srun_test.sh", "tasks.txt")

@@ -56,6 +56,15 @@ def test_an_older_slurm_is_asked(squeue) -> None:
     assert ask(IN_JOB) == Walltime(245.0, 3600.0)
 
 
+def test_a_member_of_an_array_asks_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One member has the number of the whole array, and squeue answers with all of them."""
+    (tmp_path / "squeue").write_text('#!/bin/sh\necho 4:05 1:00:00\n[ "$3" = 4711_3 ] || echo 5:05 1:00:00\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    member = {**IN_JOB, "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}
+    assert ask(member) == Walltime(245.0, 3600.0)
+
+
 def test_a_job_without_a_limit_has_no_end(squeue) -> None:
     squeue("echo UNLIMITED UNLIMITED")
     assert ask(IN_JOB) == Walltime()
