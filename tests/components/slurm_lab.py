@@ -33,7 +33,7 @@ class Slurm:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._without_power: list[str] = []
+        self.without_power: list[str] = []
         unwanted = ("SLURM_", "SBATCH_", "PMI", "TASKFARMER_", "SCRATCH")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
         self.env["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
@@ -50,7 +50,12 @@ class Slurm:
     def cut_power(self, node: str) -> None:
         """Every process of a node dies at once. `clear` gives it its power back."""
         self._script("killnode", str(self._folder), node)
-        self._without_power.append(node)
+        self.without_power.append(node)
+
+    def give_power(self, node: str) -> None:
+        """A node without power starts again."""
+        self.without_power.remove(node)
+        self._script("startnode", str(self._folder), node)
 
     def _script(self, *words: str) -> None:
         # Its daemons must not hold a pipe of ours open.
@@ -81,12 +86,16 @@ class Slurm:
         wait_until(lambda: all(state in OVER for state in self.states(job)), PATIENCE, f"job {job} is over")
         return self.states(job)
 
-    def clear(self) -> None:
-        """Cancel every job, and wait until none is left and every node is idle."""
+    def cancel_all(self) -> None:
+        """End everything that runs, and start nothing more."""
         self.say("scancel", "--user=root", "--signal=KILL", "--full")
         self.say("scancel", "--user=root")
-        while self._without_power:
-            self._script("startnode", str(self._folder), self._without_power.pop())
+
+    def clear(self) -> None:
+        """Cancel every job, and wait until none is left and every node is idle."""
+        self.cancel_all()
+        while self.without_power:
+            self.give_power(self.without_power[0])
         wait_until(lambda: self.say("squeue", "-h") == "", PATIENCE, "no job is left")
         idle = ["idle"] * NODES
         wait_until(lambda: self.say("sinfo", "-h", "-N", "-o", "%t").split() == idle, PATIENCE, "all nodes are idle")

@@ -7,5 +7,7 @@ farmers.py  the farmers, and what can be seen of them from outside
 attacks.py  the plan: what is to be hit, how and when; the same seed gives the same plan
 killer.py   carries a plan out, and keeps a log of what it hit
 oracle.py   what must be true afterwards
-rounds.py   the three together, and what was hit, counted
+reasons.py  why a task may have run again
+rounds.py   all this together, and what was hit, counted
+nodes/      the same over the three nodes of a real Slurm, with power cuts
 """

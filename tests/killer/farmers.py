@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -75,19 +76,29 @@ class Program:
     def sight(self) -> Sight:
         """What it is doing now. Stop it first, or it was true a moment ago."""
         folders = list((self.workdir / "running").glob(f"*.{self.pid}.*"))
-        claims = 0
-        for folder in folders:
-            claims += len(parse_claims(_content(folder / "claims")))
-        return Sight(not folders and not self.said, claims, self._exchange())
+        return sight_of(self.pid, self.workdir, folders, not folders and not self.said)
 
-    def _exchange(self) -> str:
-        path = self.workdir / "journal"
-        if not _has_open(self.pid, path):
-            return ""
-        _, operations = journal.parse(_content(path))
-        if operations is None:
-            return "not yet written down"
-        return _what(operations)
+    def wrong_counts(self, sizes: list[int]) -> str:
+        """What is wrong with what `status --json` said, "" if nothing; `sizes`: how many lines the list has had."""
+        status = self.status()
+        if status not in (0, 1, 75) or "--json" not in self.words:
+            return "" if status in (0, 1, 75) else f"exit {status}"
+        said = json.loads(self.said)
+        total = sum(said[state] for state in ("toprocess", "running", "finished", "failed"))
+        return "" if total in sizes else f"{total} tasks in all, the list has had {sizes}"
+
+
+def sight_of(pid: int, workdir: Path, folders: list[Path], starting: bool = False) -> Sight:
+    """What a process is doing that has these folders in `running/`."""
+    claims = sum(len(parse_claims(_content(folder / "claims"))) for folder in folders)
+    return Sight(starting, claims, _exchange(pid, workdir / "journal"))
+
+
+def _exchange(pid: int, path: Path) -> str:
+    if not _has_open(pid, path):
+        return ""
+    _, operations = journal.parse(_content(path))
+    return "not yet written down" if operations is None else _what(operations)
 
 
 def _what(operations: list[journal.Operation]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import random
 import select
@@ -22,7 +21,7 @@ from .tasks import SCRIPT, lines
 
 _PATIENCE_WITH_AN_AIM = 3.0
 #: A farmer that takes longer than this to come to its end, unhindered, hangs.
-_HANG = 180.0
+HANG = 180.0
 
 
 class Hit(NamedTuple):
@@ -108,7 +107,7 @@ class Killer:
     def _come_to_the_end(self) -> None:
         self._resume(at_once=True)
         self._quiet = True
-        patience = now() + _HANG
+        patience = now() + HANG
         while self._running():
             self._keep_going()
             self._check_patience(patience)
@@ -194,7 +193,7 @@ class Killer:
         if victim is None:
             victim = self._any(attack.who)
         if attack.delay and attack.aim is not Aim.START_UP:
-            _wait_precisely(attack.delay)
+            wait_precisely(attack.delay)
         if isinstance(victim, int):
             program = self._program_of(victim)
             if program is None:
@@ -222,7 +221,7 @@ class Killer:
             return self._next_in_an_exchange()
         if attack.aim is Aim.START_UP:
             program = self._fresh(attack)
-            _wait_precisely(attack.delay)
+            wait_precisely(attack.delay)
             return program
         if attack.aim is Aim.OPENING:
             return self._next_in_an_exchange(self._fresh(attack), attack.who % 4)
@@ -371,7 +370,7 @@ class Killer:
                 self._judge(farmer)
                 self._farmers[place] = None
         look = self._start(["status", "tasks.txt"])  # does what a dead one's journal says
-        if look.process.wait(_HANG) not in (0, 1, 75):
+        if look.process.wait(HANG) not in (0, 1, 75):
             self.violations.append(f"status: exit {look.process.returncode}\n{look.said}")
         failed = self.workdir / "failed"
         with (self.workdir / "toprocess").open("ab") as file:
@@ -392,7 +391,7 @@ class Killer:
         if program.words[0] == "retry":
             self.requeues.append((program.begun, program.ended))
         if status == 75 and program.words[0] == "-n" and not program.stalled_workers:
-            wrong = wrong or self._left_behind(program)
+            wrong = wrong or left_behind(f"{os.uname().nodename}.{program.pid}.")
         if status in (0, 1) and program.words[0] == "-n":
             wrong = wrong or self._left_to_the_dead(program.ended)
         if wrong:
@@ -405,7 +404,7 @@ class Killer:
         if program.words[0] == "retry":
             return "" if status == 0 else f"exit {status}"
         if program.words[0] == "status":
-            return self._wrong_counts(program, status)
+            return program.wrong_counts(self._sizes)
         stopped = [number for number in program.signals if number in STOPS]
         if status in (0, 1) or (status == 75 and stopped):
             return ""
@@ -413,21 +412,6 @@ class Killer:
         if early and (status in [-number for number in stopped] or (status == 130 and signal.SIGINT in stopped)):
             return ""  # Python itself was not up yet
         return f"exit {status}"
-
-    def _wrong_counts(self, program: Program, status: int) -> str:
-        if status not in (0, 1, 75) or "--json" not in program.words:
-            return "" if status in (0, 1, 75) else f"exit {status}"
-        said = json.loads(program.said)
-        total = sum(said[state] for state in ("toprocess", "running", "finished", "failed"))
-        return "" if total in self._sizes else f"{total} tasks in all, the list has had {self._sizes}"
-
-    def _left_behind(self, program: Program) -> str:
-        mark = f"TASKFARMER_OWNER={os.uname().nodename}.{program.pid}."
-        left = marked(mark)
-        if left:
-            time.sleep(0.3)
-            left = {pid: command for pid, command in marked(mark).items() if pid in left}
-        return f"stopped, and left running: {left}" if left else ""
 
     def _left_to_the_dead(self, when: float) -> str:
         """Who ends well has taken over those that were dead by then, workers and all."""
@@ -441,6 +425,16 @@ class Killer:
         held = [path.parent.name for path in (self.workdir / "running").glob("*/claims") if path.stat().st_size]
         left = [name for name in held if int(name.rsplit(".", 3)[1]) in dead]
         return f"ended well, and left tasks to the dead: {left}" if left else ""
+
+
+def left_behind(owner: str) -> str:
+    """What still runs of the tasks of a farmer that has stopped, "" if nothing; `owner`: how its name begins."""
+    mark = f"TASKFARMER_OWNER={owner}"
+    left = marked(mark)
+    if left:
+        time.sleep(0.3)
+        left = {pid: command for pid, command in marked(mark).items() if pid in left}
+    return f"stopped, and left running: {left}" if left else ""
 
 
 def _group(program: Program) -> list[int]:
@@ -461,7 +455,7 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
             pass  # gone in the meantime
 
 
-def _wait_precisely(seconds: float) -> None:
+def wait_precisely(seconds: float) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if left > 0.002:

@@ -11,6 +11,7 @@ from typing import Sequence
 from .attacks import Aim, Target, plan
 from .killer import Killer, Terms, Violation
 from .oracle import examine, outcomes_unwritten
+from .reasons import Reasons
 from .tasks import read_effects
 
 #: What a campaign must have hit, or it proves nothing.
@@ -38,7 +39,7 @@ def one_round(
     killer = Killer(folder, rng, terms, program)
     try:
         killer.run(plan(rng, kills, aims, targets))
-        wrong = examine(killer)
+        wrong = examine(killer, Reasons(killer))
     except Violation as violation:
         wrong = [*killer.violations, str(violation)]
     finally:
