@@ -85,6 +85,25 @@ def test_the_next_to_start_takes_over_the_tasks_of_hosts_that_lost_their_power(f
     farm.assert_each_task_stands_once(4)
 
 
+def test_a_dead_farmer_of_a_job_is_no_second_one_when_its_node_is_back(farm: Farm) -> None:
+    """Even while another host watches it, and so holds its presence: its process is gone, and that is known here."""
+    farm.write(*[WAITS] * 3)
+    first = farm.start_on("n1", "-n", "1", *SOON, SLURM_JOB_ID="12", SLURM_JOB_END_TIME="9999999999")
+    wait_until(lambda: ran(farm, "begun") == [0])
+    second = farm.start_on("n2", "-n", "1", "--dead-after", "60s")
+    assert second.stdout is not None
+    wait_until(lambda: ran(farm, "begun") == [0, 1])
+    cut_power(first)
+    assert any("is silent" in line for line in second.stdout), "it watches"
+    third = farm.start_on("n1", "-n", "1", *SOON, SLURM_JOB_ID="12", SLURM_JOB_END_TIME="9999999999")
+    wait_until(lambda: ran(farm, "begun") == [0, 1, 2])
+    go(farm)
+    assert ended(second, timeout=120)[0] == 0
+    status, words = ended(third, timeout=120)
+    assert status == 0, words
+    assert "--ntasks-per-node" not in words
+
+
 def test_a_suspended_host_is_not_dead(farm: Farm) -> None:
     farm.write(*[WAITS] * 2)
     first = farm.start_on("n1", "-n", "1", *SOON)
