@@ -209,7 +209,8 @@ def _farm(
             farmer = Farmer(
                 store, before, tally, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell
             )
-            summary = farmer.run()
+            with store.waiting_with(farmer.heed_stop):
+                summary = farmer.run()
         return summary._replace(requeue=_requeue(store, summary, before)) if options.requeue else summary
     finally:
         store.leave()

@@ -100,7 +100,7 @@ class Farmer:
         self._visit_store(self._look)
         while not self._may_leave():
             self._heed_end_of_job()
-            self._heed_stop()
+            self.heed_stop()
             self._exchange_if_due()
             self._feed()
             events = self._crew.wait(self._seconds_to_wait())
@@ -182,7 +182,9 @@ class Farmer:
 
     # Stopping
 
-    def _heed_stop(self) -> None:
+    def heed_stop(self) -> None:
+        """Pass a stop on to the workers. To be called while we wait for the store, too: a batch system signals the tasks when it
+        signals us, and a worker whose task was killed waits only a second for our word."""
         if self._ending.is_new():
             self._ending.begin(time.monotonic())
             self._say_stopping()

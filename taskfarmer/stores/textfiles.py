@@ -12,6 +12,7 @@ is what people ask of all tasks.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from typing import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from taskfarmer.model import Attempt, Claim, Owner, Record, State, Task
@@ -142,6 +143,10 @@ class TextStore:
     def elsewhere(self, most: int) -> list[Owner]:
         """Owners on other hosts. See TaskSource."""
         return self._owners.elsewhere(most)
+
+    def waiting_with(self, heed: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have this done while we wait for others (Workdir.waiting_with)."""
+        return self._workdir.waiting_with(heed)
 
     def of_my_job(self) -> list[Owner]:
         """Every other owner of our batch job that lives. See Store."""

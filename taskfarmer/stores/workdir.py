@@ -19,6 +19,8 @@ from taskfarmer.system.lock import ANNOUNCE_AFTER, FarmLock, check_lock_dir, cho
 
 _FOLDERS = ("running", "logs")
 _LOOK_AGAIN, _LOOK_AGAIN_AT_MOST = 0.05, 1.0
+#: How long one who waits hears nothing of what else happens to him.
+_DEAF = 0.1
 
 
 class Workdir:
@@ -40,6 +42,7 @@ class Workdir:
         self._last_exchange: tuple[Size, bytes] | None = None
         self._farm_read = 0.0
         self._on_wait = on_wait
+        self._heed: Callable[[], None] = _nothing
         _check_places(path)
         check_rights(path)
         if lock_dir is not None:
@@ -53,7 +56,7 @@ class Workdir:
             self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
         else:
             self._wanted_kind, place = self.farm["lock"]["kind"], self.farm["lock"]["path"]
-        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds, self.shared)
+        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds, self.shared, lambda: self._heed())
 
     def close(self) -> None:
         """Let go of the lock file, the folder and those we watch."""
@@ -65,6 +68,17 @@ class Workdir:
     def waited(self) -> float:
         """How many seconds the last section waited for the lock."""
         return self._lock.waited
+
+    @contextmanager
+    def waiting_with(self, heed: Callable[[], None]) -> Iterator[None]:
+        """Have this done again and again while somebody else has the lock, or a journal that must be left alone: that may
+        take as long as it takes to find out that he is dead. Never done under the lock.
+        """
+        self._heed = heed
+        try:
+            yield
+        finally:
+            self._heed = _nothing
 
     @contextmanager
     def section(self, farm_age: float = 0.0) -> Iterator[Section]:
@@ -111,13 +125,21 @@ class Workdir:
             if self.farm is not None and self.farm["lock"]["path"] != self._lock.path:
                 self._lock.close()
                 lock = self.farm["lock"]
-                self._lock = FarmLock(lock["path"], lock["kind"], self._say_who_holds, self.shared)
+                self._lock = FarmLock(
+                    lock["path"], lock["kind"], self._say_who_holds, self.shared, lambda: self._heed()
+                )
             else:
                 if not told and time.monotonic() - waited_since > ANNOUNCE_AFTER:
                     told = True
                     self._say_who_holds()
-                time.sleep(pause)
+                self._pass(pause)
                 pause = min(_LOOK_AGAIN_AT_MOST, pause * 1.5)
+
+    def _pass(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._heed()
+            time.sleep(min(left, _DEAF))
 
     def _leave(self) -> None:
         self.journal.release()
@@ -199,6 +221,10 @@ class Workdir:
             f"{lock['path']}: this is not the lock that the farm in {self.path} was made with "
             "(recorded in its farm.json). All its farmers must see the same lock file"
         )
+
+
+def _nothing() -> None:
+    pass
 
 
 def _check_places(path: str) -> None:

@@ -48,12 +48,18 @@ class FarmLock:
     """A lock file that is held for file work only: never across a spawn, a sleep or anybody else's code."""
 
     def __init__(
-        self, path: str, kind: str = "flock", on_wait: Callable[[], None] = lambda: None, shared: bool = False
+        self,
+        path: str,
+        kind: str = "flock",
+        on_wait: Callable[[], None] = lambda: None,
+        shared: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self.kind = kind
         self._shared = shared
         self._on_wait = on_wait
+        self._meanwhile = meanwhile
         self._held: _Flock | _Soft | None = None
         self.waited = 0.0  # seconds, when it was last taken
 
@@ -76,6 +82,7 @@ class FarmLock:
             if not announced and time.monotonic() - started >= ANNOUNCE_AFTER:
                 announced = True
                 self._on_wait()
+            self._meanwhile()
 
     def __exit__(self, *exc: object) -> None:
         if self._held is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -230,3 +231,23 @@ def test_stops_at_random_moments_lose_and_double_nothing(farm: Farm) -> None:
     doubled = {id for id, times in ran.items() if times > 1}
     assert min(ran.values()) == 1
     assert doubled <= again, f"seed {SEED}"
+
+
+def test_a_task_that_the_batch_system_ends_is_interrupted_though_its_farmer_waits_for_the_lock(farm: Farm) -> None:
+    """A batch system signals both at once, and who holds the lock may be dead on another host, for as long as that takes."""
+    farm.write("echo $$ > pid; exec sleep 600", "until [ -e go ]; do sleep 0.02; done", "true")
+    farmer = farm.start("-n", "2")
+    wait_for(farm, "pid")
+    task = int((farm.folder / "pid").read_text())
+    with (farm.workdir / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (farm.folder / "go").touch()
+        assert farmer.stdout is not None
+        assert any("waiting for the lock" in line for line in farmer.stdout)
+        kill([task, farmer.pid], signal.SIGTERM)
+        slots = list(farm.workdir.glob("running/*/slot_*"))
+        wait_until(lambda: sum(path.read_text().count("\nend ") for path in slots) == 2, what="both have ended")
+    status, _ = ended(farmer)
+    assert status == 75
+    assert (farm.ids("finished"), farm.ids("failed")) == ([1], [])
+    assert sorted(farm.waiting()) == [0, 2]
