@@ -176,7 +176,7 @@ def stopped_by_the_batch_system(scene: Scene) -> None:
 
 def timeout(scene: Scene) -> None:
     scene.write("sleep 60", "sleep 60")
-    scene.type("-n", "2", "--timeout", "0.5", "tasks.txt")
+    scene.type("-n", "2", "--timeout", "4", "tasks.txt")
 
 
 def held_back(scene: Scene) -> None:
