@@ -242,6 +242,13 @@ LEFT_OUT = [
         "                pass\n",
         "An attempt of a second or more is run again after a power cut.",
     ),
+    Mutant(
+        "fsync left out: a sign of life",
+        "system/presence.py",
+        "        os.fdatasync(self._fd)  # else",
+        "        # else",
+        "On NFS nobody sees it in time, and one who is cut off does not notice.",
+    ),
 ]
 
 MUTANTS = {mutant.name: mutant for mutant in PROTOCOL + LEFT_OUT}

@@ -178,6 +178,7 @@ class Owners:
             )
 
     def _moves_twice(self, owner: Owner, is_called_away: Callable[[], bool]) -> bool:
+        self._end_vigil(owner)  # NFS shows one who has locked a file what was in it then
         patience = time.monotonic() + 2.5 * presence.BEAT
         sign, moves = self.sign(owner), 0
         while moves < 2 and time.monotonic() < patience and not is_called_away():

@@ -47,7 +47,9 @@ class Presence:
     """
 
     def __init__(self, path: str, create: bool = False, shared: bool = False, window: float = 0.0) -> None:
+        self._path = path
         self._fd = files.open_or_create(path, shared) if create else os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._has_lost_lock = False
         self._window = window
         self._beats = 0
         try:
@@ -63,14 +65,48 @@ class Presence:
         os.close(os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def beat(self, well: int = 0, failing: int = 0) -> None:
-        """Move the counter, and say how the tasks fare (see Sign)."""
+        """Move the counter, and say how the tasks fare (see Sign). The disk has it when this returns; else OSError."""
         self._beats += 1
         # Always as long as any before: what is read at the same moment is one line, of this beat or the last.
-        os.pwrite(self._fd, b"%020d %020d %020d %d\n" % (self._beats, well, failing, self._window), 0)
+        line = b"%020d %020d %020d %d\n" % (self._beats, well, failing, self._window)
+        if self._has_lost_lock:
+            self._open_again()
+        try:
+            self._write(line)
+        except OSError as error:
+            if error.errno not in files.DISK_TROUBLE:
+                raise
+            self._open_again()
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        os.pwrite(self._fd, line, 0)
+        os.fdatasync(self._fd)  # else NFS keeps it here for half a minute, and takes it though it is cut off
+
+    def _open_again(self) -> None:
+        """Once NFS has lost a lock in a cut, it refuses to write through the same descriptor for ever.
+
+        Raises OSError while an observer has the lock: NFS does not show him what we write, and he may take us for dead.
+        """
+        self._has_lost_lock = True
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        self.close()
+        self._fd = fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        self._has_lost_lock = False
 
     def close(self) -> None:
         """Give up this process's share."""
-        os.close(self._fd)
+        try:
+            os.close(self._fd)
+        except OSError as error:
+            # It is closed all the same. After a cut NFS says here that a sign of life was lost, which harms nobody.
+            if error.errno not in files.DISK_TROUBLE:
+                raise
 
 
 def read_sign(path: str) -> Sign | None:

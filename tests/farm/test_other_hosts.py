@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from conftest import PROGRAM, Farm, wait_until
@@ -139,6 +141,47 @@ def test_one_whose_tasks_were_taken_over_ends_them_and_goes_on(farm: Farm) -> No
     assert "another farmer took over" in said and "goes on under a new name" in said
     farm.assert_each_task_stands_once(2)
     assert ran(farm, "ended") == [0] and not (farm.workdir / "running" / name).exists()
+
+
+def with_failing(tmp_path: Path, call: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code that uses `Presence(ALIVE)`, while a system call on that file fails as it does on NFS after a cut."""
+    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
+    alive, trace = tmp_path / "alive", tmp_path / "trace"
+    alive.touch()
+    program = f"from taskfarmer.system.presence import Presence, is_held; ALIVE = {str(alive)!r}; {code}"
+    strace = ["strace", "-f", "-qq", "-o", str(trace), "-P", str(alive), "-e", f"inject={call}"]
+    done = subprocess.run([*strace, sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert "(INJECTED)" in trace.read_text()
+    return done
+
+
+def test_a_sign_of_life_counts_only_when_the_disk_has_it(tmp_path: Path) -> None:
+    """What NFS merely took nobody else sees, and it takes it from one who is cut off, too."""
+    done = with_failing(tmp_path, "fdatasync:error=EIO", "Presence(ALIVE).beat()")
+    assert "Input/output error" in done.stderr
+
+
+def test_one_whose_lock_was_lost_in_a_cut_shows_itself_again(tmp_path: Path) -> None:
+    """Through a descriptor of its own: the old one refuses for ever."""
+    beats = (
+        "mine = Presence(ALIVE); old = mine._fd; mine.beat(); assert mine._fd != old and is_held(ALIVE); mine.beat()"
+    )
+    done = with_failing(tmp_path, "fdatasync:error=EIO:when=1", beats)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "alive").read_text().split()[0] == f"{2:020}"
+
+
+def test_one_whose_lock_was_lost_to_an_observer_gives_no_sign_of_life(tmp_path: Path) -> None:
+    """On NFS the observer would not see it, while we went on."""
+    observed = "mine = Presence(ALIVE); import fcntl, os; other = open(ALIVE); fcntl.flock(mine._fd, fcntl.LOCK_UN); fcntl.flock(other, fcntl.LOCK_EX); "
+    done = with_failing(tmp_path, "fdatasync:error=EIO:when=1", observed + "mine.beat()")
+    assert "BlockingIOError" in done.stderr.splitlines()[-1]
+
+
+def test_a_sign_of_life_that_was_lost_is_no_trouble_for_one_who_leaves(tmp_path: Path) -> None:
+    """NFS says so at the end, of a file whose lock it lost while it was cut off."""
+    done = with_failing(tmp_path, "close:error=EIO", "Presence(ALIVE).close()")
+    assert done.returncode == 0, done.stderr
 
 
 def test_one_that_joins_where_locks_do_not_exclude_claims_nothing(farm: Farm) -> None:

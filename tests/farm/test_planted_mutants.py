@@ -19,6 +19,7 @@ from test_farm_killing import (
     start_counted,
     test_workers_of_a_killed_farmer_finish_and_record_their_task_and_leave,
 )
+from test_other_hosts import with_failing
 
 from taskfarmer.model import Owner
 from taskfarmer.stores.textfiles import TextStore
@@ -92,6 +93,11 @@ def the_farmer_alone_is_killed_and_another_comes(farm: Farm) -> None:
     assert [runs(farm, id) for id in range(4)] == [["begun", "ended"]] * 4
 
 
+def a_sign_of_life_does_not_reach_the_disk(farm: Farm) -> None:
+    """Nobody has seen it, and whoever gave it must know."""
+    assert "Input/output error" in with_failing(farm.folder, "fdatasync:error=EIO", "Presence(ALIVE).beat()").stderr
+
+
 CAUGHT_BY: dict[str, Callable[[Farm], None]] = {
     "done before it is written down": the_farmer_is_killed_in_an_exchange,
     "journal removed before it is done": the_farmer_is_killed_in_an_exchange,
@@ -100,6 +106,7 @@ CAUGHT_BY: dict[str, Callable[[Farm], None]] = {
     "not fenced": a_silent_farmer_is_taken_over,
     "outcome recorded only by the farmer": the_farmer_alone_is_killed,
     "presence held by the farmer alone": the_farmer_alone_is_killed_and_another_comes,
+    "fsync left out: a sign of life": a_sign_of_life_does_not_reach_the_disk,
 }
 
 
