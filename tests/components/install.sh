@@ -8,6 +8,8 @@
 #   sshfs, glusterfs, moosefs  from Debian; nothing is started
 #   podman                  from Debian, with its runtime crun and its init catatonit; BusyBox, of which images are made
 #   modules                 Environment Modules, from Debian
+#   nfs                     only by its name, for campaigns: QEMU and NFS's programs from Debian, and Debian's kernel with its
+#                           modules (450 MB), unpacked: into $COMPONENTS_DIR; nothing is started
 # PYTHON: the interpreter whose pip is used, and which will run the tests (default python3).
 set -eu
 python=${PYTHON:-python3}
@@ -45,6 +47,20 @@ fuse() {
     pypi mfusepy 'mfusepy>=3'
 }
 
+nfs() {
+    debian qemu-system-x86_64 qemu-system-x86 && debian exportfs nfs-kernel-server && debian mount.nfs nfs-common
+    debian busybox busybox-static && debian cpio cpio && debian modprobe kmod && debian ip iproute2
+    if [ ! -d "$home/nfs-kernel" ]; then
+        rm -rf "$home/new" && mkdir -p "$home/new"
+        apt-get update -q >/dev/null
+        kernel=$(apt-cache depends linux-image-amd64 | sed -n 's/ *Depends: //p' | head -n 1)
+        (cd "$home/new" && apt-get download -q "$kernel-unsigned" >/dev/null && dpkg-deb -x ./*.deb . && rm ./*.deb)
+        mv "$home"/new/boot/vmlinuz-* "$home/new/vmlinuz"
+        depmod -b "$home/new" "$(ls "$home/new/lib/modules")"
+        mv "$home/new" "$home/nfs-kernel"
+    fi
+}
+
 [ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs busybox podman modules
 for name in "$@"; do
     case $name in
@@ -61,6 +77,7 @@ for name in "$@"; do
         busybox) debian busybox busybox-static ;;
         podman) debian busybox busybox-static && debian podman podman && debian crun crun && debian catatonit catatonit ;;
         modules) debian modulecmd environment-modules ;;
+        nfs) nfs ;;
         *) debian "$name" "$name" ;;
     esac
 done
