@@ -159,9 +159,10 @@ class Journal:
         """FILE goes."""
         self._operations.append(Operation(Kind.REMOVE, name))
 
-    def note(self, name: str, before: int, data: bytes) -> None:
-        """FILE, of `before` bytes, is this, but nobody depends on it: it is not synced."""
-        self._operations.append(Operation(Kind.NOTE, name, before, len(data), data))
+    def note(self, name: str, before: bytes, data: bytes) -> None:
+        """FILE, which was `before`, is this, but nobody depends on it: it is not synced."""
+        self._before[name] = before
+        self._operations.append(Operation(Kind.NOTE, name, len(before), len(data), data))
 
     @property
     def is_empty(self) -> bool:
@@ -211,7 +212,7 @@ class Journal:
         raise DiskError(why) from error
 
     def _restore(self, operation: Operation) -> None:
-        fd = self.file(operation.name) if operation.kind in (Kind.GROW, Kind.REPLACE) else -1
+        fd = self.file(operation.name) if operation.kind in (Kind.GROW, Kind.REPLACE, Kind.NOTE) else -1
         if operation.kind is Kind.GROW and files.size_of(fd) > operation.before:
             os.ftruncate(fd, operation.before)
             os.fsync(fd)
@@ -219,6 +220,9 @@ class Journal:
             files.write_all(fd, self._before[operation.name], 0)
             os.ftruncate(fd, operation.before)
             os.fsync(fd)
+        elif operation.kind is Kind.NOTE:
+            files.write_all(fd, self._before[operation.name], 0)
+            os.ftruncate(fd, operation.before)
 
     def _perform(self, author: bool) -> None:
         if author:

@@ -70,7 +70,7 @@ class Section:
     def forget_sizes(self) -> None:
         """Let the next section find that the files want looking at."""
         self._sizes = None
-        self.journal.note("sizes", len(self._sizes_text), b"")
+        self.journal.note("sizes", self._sizes_text, b"")
 
     def last_lines(self, name: str, count: int) -> list[bytes]:
         """The last lines of a state file."""
@@ -192,5 +192,5 @@ class Section:
         row, number = self._sizes[EXCHANGE]
         self._sizes[EXCHANGE] = Size(row, number + 1)
         text = format_sizes(self._sizes)
-        self.journal.note("sizes", len(self._sizes_text), text)
+        self.journal.note("sizes", self._sizes_text, text)
         return text
