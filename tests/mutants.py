@@ -152,8 +152,8 @@ LEFT_OUT = [
     Mutant(
         "fsync left out: a file that was cut back",
         _JOURNAL,
-        "            os.ftruncate(fd, operation.before)\n            os.fsync(fd)\n        elif",
-        "            os.ftruncate(fd, operation.before)\n        elif",
+        "            os.ftruncate(fd, operation.before)\n            os.fsync(fd)\n        elif operation.kind is Kind.REPLACE",
+        "            os.ftruncate(fd, operation.before)\n        elif operation.kind is Kind.REPLACE",
         "Lines of an exchange that was taken back, after trouble with the disk, are there again after a power cut.",
     ),
     Mutant(
