@@ -5,27 +5,22 @@ it down, so that a task which has cleared its environment is found, too. Hazards
 session is its leader's pid and start time; a process that is just executing a program has no environment for a moment, so
 it is looked at again; one that a dying worker has just forked is still a copy of it, and known by the worker's name; the
 environment of another user's processes cannot be read, nor can they be ended, so whatever may be a task of his is told
-instead. What it ends may be no more than a handle: srun's processes run on other nodes, and die with it only if it is
-asked (TERM).
+instead. What it ends may be no more than a handle (system/handles.py), which is asked.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 from typing import Collection, NamedTuple
 
 from taskfarmer.model import Owner
+from taskfarmer.system import handles
 from taskfarmer.system.process import shows_everybody
 
 _ENV_LIMIT = 1 << 20
 _PATIENCE = 10.0
-#: Programs whose own processes run elsewhere, so that they are asked to end, and how long they may take. (srun waits
-#: for up to 7 s for the processes it has ended.)
-_HANDLES = frozenset(("srun",))
-_PATIENCE_WITH_HANDLES = 12.0
 _ROUNDS = 5
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD in linux/sched.h
 
@@ -53,20 +48,17 @@ def kill_marked(*marks: str, leaders: Collection[Leader] = (), name: str | None 
     wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     sessions: set[int] = set()
     found: set[int] = set()
-    asked: set[int] = set()
+    slow = False
     begun = time.monotonic()
-    while (waited := time.monotonic() - begun) < _PATIENCE or (asked and waited < _PATIENCE + _PATIENCE_WITH_HANDLES):
+    while (waited := time.monotonic() - begun) < _PATIENCE or (slow and waited < handles.longest()):
         alive, undecided = _ours(wanted, leaders, sessions, name)
         if not alive and not undecided:
             break
         found |= alive
-        handles = {pid for pid in alive if _name_of(pid) in _HANDLES} if waited < _PATIENCE_WITH_HANDLES else set()
-        for pid in handles - asked:
-            _signal(pid, signal.SIGTERM)
-        asked |= handles
-        for pid in alive - handles:
-            _signal(pid, signal.SIGKILL)
-        time.sleep(0.1 if handles else 0.01)
+        slow = any(map(handles.is_handle, alive))
+        for pid in alive:
+            _signal(pid, handles.how_to_end(pid, waited))
+        time.sleep(0.1 if slow else 0.01)
     return len(found)
 
 
@@ -75,14 +67,6 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass  # gone in the meantime, or another user's in a session of ours
-
-
-def _name_of(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return os.fsdecode(file.read().rstrip(b"\n"))
-    except (FileNotFoundError, ProcessLookupError):
-        return ""  # gone
 
 
 def _ours(

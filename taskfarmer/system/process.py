@@ -13,7 +13,7 @@ import time
 from typing import Callable, Mapping, NamedTuple
 
 from taskfarmer.model import Launch, Owner
-from taskfarmer.system import job
+from taskfarmer.system import handles, job
 
 OWNER_VARIABLE = "TASKFARMER_OWNER"
 
@@ -257,6 +257,7 @@ def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
     Works in a subreaper: what left the task's session is a descendant of this process. What earlier tasks of this
     process left behind is spared. `hurry` is asked while waiting; when it says so, grace is over.
     What nothing can kill (state D, its disk hangs) is waited for 2 s and then left: the task is returned as None.
+    What stands for processes elsewhere gets longer (system/handles.py).
     """
     ended: Ended | None = None
 
@@ -280,7 +281,7 @@ def end_session(pid: int) -> None:
 
 def kill_descendants() -> None:
     """Kill every descendant of this process, without waiting for them."""
-    _signal_all(frozenset(), signal.SIGKILL)
+    _kill_all(frozenset(), 0.0)
 
 
 def end_all(grace: float, hurry: Callable[[], bool]) -> None:
@@ -289,18 +290,20 @@ def end_all(grace: float, hurry: Callable[[], bool]) -> None:
 
 
 def _end(is_over: Callable[[], bool], spare: frozenset[int], grace: float, hurry: Callable[[], bool]) -> None:
-    _signal_all(spare, signal.SIGTERM)
-    patience = time.monotonic() + grace
-    while time.monotonic() < patience and not hurry():
+    begun = time.monotonic()
+    for target in descendants(spare):
+        _signal(target, signal.SIGTERM)
+    while time.monotonic() < begun + grace and not hurry():
         if is_over():
             return
         signal.sigtimedwait(WAKE, 0.05)
     patience = time.monotonic() + _AFTER_KILL
-    while time.monotonic() < patience:
-        _signal_all(spare, signal.SIGKILL)
+    slow = False
+    while (now := time.monotonic()) < patience or (slow and now < begun + handles.longest()):
+        slow = _kill_all(spare, now - begun)
         if is_over():
             return
-        signal.sigtimedwait(WAKE, 0.01)
+        signal.sigtimedwait(WAKE, 0.1 if slow else 0.01)
 
 
 def _older_children(pid: int) -> frozenset[int]:
@@ -322,12 +325,20 @@ def _all_gone(spare: frozenset[int] = frozenset(), but: int = 0) -> bool:
     return not descendants(spare)
 
 
-def _signal_all(spare: frozenset[int], number: int) -> None:
+def _kill_all(spare: frozenset[int], asked_for: float) -> bool:
+    """Kill every descendant but what must be asked; whether there is such."""
+    slow = False
     for target in descendants(spare):
-        try:
-            os.kill(target, number)
-        except ProcessLookupError:
-            pass  # gone in the meantime, which is what we want
+        slow = handles.is_handle(target) or slow
+        _signal(target, handles.how_to_end(target, asked_for))
+    return slow
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # gone in the meantime, which is what we want
 
 
 def descendants(spare: frozenset[int] = frozenset()) -> set[int]:

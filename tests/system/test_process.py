@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -120,25 +119,6 @@ def test_a_sessions_unmarked_members_die_with_it(tmp_path: Path) -> None:
     leftovers.kill_marked(f"TASKFARMER_OWNER=n1.1.3.{tmp_path.name}")
     assert not any(map(process.exists, pids))
     task.wait(30)
-
-
-@pytest.mark.parametrize("listens", [True, False])
-def test_a_handle_of_processes_elsewhere_is_asked_before_it_is_killed(
-    tmp_path: Path, listens: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed at once, srun would leave its processes on other nodes behind."""
-    monkeypatch.setattr(leftovers, "_PATIENCE_WITH_HANDLES", 30.0 if listens else 0.5)
-    srun, ready, asked = tmp_path / "srun", tmp_path / "ready", tmp_path / "asked"
-    shutil.copy("/bin/bash", srun)
-    act = f"touch {asked}; sleep 0.3; touch {asked}.twice; exit" if listens else ""
-    line = f"trap '{act}' TERM; touch {ready}; while :; do read -t 0.1 <> <(:); done"
-    mark = f"TASKFARMER_OWNER=n1.1.6.{tmp_path.name}"
-    task = subprocess.Popen(["/bin/sh", "-c", f"exec {srun} -c '{line.replace(chr(39), chr(34))}'"],
-                            env={**os.environ, **dict([mark.split("=")])}, start_new_session=True)  # fmt: skip
-    wait_until(ready.exists, 30, "srun runs")
-    assert leftovers.kill_marked(mark) >= 1
-    assert task.wait(30) == (0 if listens else -signal.SIGKILL)
-    assert (tmp_path / "asked.twice").exists() is listens
 
 
 def test_others_tasks_are_spared(tmp_path: Path) -> None:
