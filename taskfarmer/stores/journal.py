@@ -84,8 +84,12 @@ class Journal:
 
     # Entering and leaving, under the lock
 
-    def enter(self) -> bool:
-        """Begin an exchange; do what a dead writer left undone. False: somebody is inside, let go and look again."""
+    def enter(self, lock_is_the_farms: bool = True) -> bool:
+        """Begin an exchange; do what a dead writer left undone. False: somebody is inside, let go and look again.
+
+        `lock_is_the_farms`: else each may hold a lock of its own, and only the journal excludes. Raises LockError if the
+        farm's lock does not exclude.
+        """
         self._operations = []
         self._before.clear()
         self._shrinking = False
@@ -93,7 +97,7 @@ class Journal:
             try:
                 self._fd = files.open_or_create(self._path, self._shared, os.O_EXCL)
             except FileExistsError:
-                cleared = self._clear_the_way()
+                cleared = self._clear_the_way(lock_is_the_farms)
                 self._shrinking = False  # doing what another left may have set it
                 if not cleared:
                     return False
@@ -308,7 +312,7 @@ class Journal:
 
     # What another left
 
-    def _clear_the_way(self) -> bool:
+    def _clear_the_way(self, lock_is_the_farms: bool) -> bool:
         try:
             content = files.read_file(self._path)
         except PermissionError:
@@ -325,7 +329,9 @@ class Journal:
             if time.monotonic() - self._unreadable_since < 1.0:
                 return False
         elif writer != self._owner and not self._has_left(writer):
-            return self._stands_still(content)
+            if lock_is_the_farms:
+                self._look_whether_it_moves(content)
+            return False
         self._unreadable_since = 0.0
         if operations is not None:
             self._operations = operations
@@ -342,13 +348,12 @@ class Journal:
         self.release()
         return True
 
-    def _stands_still(self, content: bytes) -> bool:
-        """A living writer's journal cannot move while we hold the lock it needs. Returns False; raises LockError."""
+    def _look_whether_it_moves(self, content: bytes) -> None:
+        """A living writer's journal cannot move while we hold the lock it needs. Raises LockError."""
         for _ in range(_LOOKS):
             time.sleep(_BETWEEN_LOOKS)
             if files.read_file(self._path) != content:
                 raise self._a_lie("another process was writing it")
-        return False
 
     def _a_lie(self, what: str) -> LockError:
         return LockError(

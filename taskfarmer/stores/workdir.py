@@ -56,7 +56,7 @@ class Workdir:
             self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
         else:
             self._wanted_kind, place = self.farm["lock"]["kind"], self.farm["lock"]["path"]
-        self._lock = FarmLock(place, self._wanted_kind, self._say_who_holds, self.shared, lambda: self._heed())
+        self._lock = self._lock_at(place, self._wanted_kind)
 
     def close(self) -> None:
         """Let go of the lock file, the folder and those we watch."""
@@ -111,29 +111,45 @@ class Workdir:
         while True:
             self._lock.__enter__()
             try:
-                if self.journal.enter():
-                    if time.monotonic() - self._farm_read > farm_age:
-                        self.farm = self._read_farm()
-                    if self.farm is None or self.farm["lock"]["path"] == self._lock.path:
-                        return
-                    # Somebody founded the farm in the meantime, with the lock elsewhere: use that one.
-                    self.journal.abandon()
+                if self._enter_journal(farm_age):
+                    return
             except BaseException:
                 self._leave()
                 raise
             self._leave()
+            if not told and time.monotonic() - waited_since > ANNOUNCE_AFTER:
+                told = True
+                self._say_who_holds()
+            self._pass(pause)
+            pause = min(_LOOK_AGAIN_AT_MOST, pause * 1.5)
+
+    def _enter_journal(self, farm_age: float) -> bool:
+        """Be inside, with the farm's lock. False: somebody else is."""
+        if not self.journal.enter(lock_is_the_farms=self.farm is not None):
+            return False
+        try:
+            if time.monotonic() - self._farm_read > farm_age:
+                self.farm = self._read_farm()
             if self.farm is not None and self.farm["lock"]["path"] != self._lock.path:
-                self._lock.close()
-                lock = self.farm["lock"]
-                self._lock = FarmLock(
-                    lock["path"], lock["kind"], self._say_who_holds, self.shared, lambda: self._heed()
-                )
-            else:
-                if not told and time.monotonic() - waited_since > ANNOUNCE_AFTER:
-                    told = True
-                    self._say_who_holds()
-                self._pass(pause)
-                pause = min(_LOOK_AGAIN_AT_MOST, pause * 1.5)
+                self._change_lock(self.farm["lock"]["path"], self.farm["lock"]["kind"])
+        except BaseException:
+            self.journal.abandon()
+            raise
+        return True
+
+    def _change_lock(self, path: str, kind: str) -> None:
+        """Somebody founded the farm in the meantime, with the lock elsewhere: use that one.
+
+        It is taken before our journal goes: who holds it must not see a journal come and go.
+        """
+        lock = self._lock_at(path, kind)
+        lock.__enter__()
+        self._lock.__exit__()
+        self._lock.close()
+        self._lock = lock
+
+    def _lock_at(self, path: str, kind: str) -> FarmLock:
+        return FarmLock(path, kind, self._say_who_holds, self.shared, lambda: self._heed())
 
     def _pass(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -143,11 +143,12 @@ def test_a_farmer_frozen_inside_its_exchange_is_waited_for_and_named(farm: Farm,
         if when == "later":
             wait_until(lambda: farm.lines("finished"), PATIENT, "the first task")
 
-        # Inside is who has a journal: stopped now and then, after a few tries it stands still with one.
+        # Inside is who has a journal with its name: stopped now and then, after a few tries it stands still with one.
         def is_frozen_inside() -> bool:
             os.kill(first.pid, signal.SIGSTOP)
             wait_until(lambda: stands_still(first.pid), PATIENT, "a stopped process")
-            if (farm.workdir / "journal").exists():
+            journal = farm.workdir / "journal"
+            if journal.exists() and journal.stat().st_size:
                 return True
             os.kill(first.pid, signal.SIGCONT)
             return False
