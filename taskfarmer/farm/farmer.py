@@ -290,19 +290,20 @@ class Farmer:
 
     def _exchange(self) -> None:
         news = self._news()
-        # What has ended first, on its own: what refuses may be the file from which tasks are claimed.
+        # What has ended first, on its own: what refuses may be the file from which tasks are claimed, and to which they go back.
         only_settle = self._store_trouble.is_there and bool(self._stock.done)
         want = 0 if only_settle or news else self._want()
-        self._stock.set_aside(self._surplus)
+        self._stock.set_aside(0 if only_settle else self._surplus)
+        going_back = [] if only_settle else self._stock.going_back
         begun = time.monotonic()
-        result = self._store.exchange(self._stock.done, want, self._stock.going_back, news)
+        result = self._store.exchange(self._stock.done, want, going_back, news)
         self._pace.learn_exchange(result.waited, time.monotonic() - begun)
         self._deadline.hear(result.lengths, bool(news))
-        self._stock.going_back = []
         if result.refused:
             self._tell(Trouble(f"{len(result.refused)} results came too late: others had taken those tasks over"))
         self._stock.done = []
         if not only_settle:
+            self._stock.going_back = []
             self._store_trouble.is_over()
         self._crew.all_is_settled()
         self._stock.backlog.extend(result.claims)

@@ -117,23 +117,8 @@ class Scene:
     def refusing(self, fault: Fault) -> Iterator[None]:
         """These calls fail in the farmer and its workers."""
         (owner,) = (self.farm.workdir / "running").iterdir()
-        file = fault.file.replace("OWNER", owner.name)
-        pids = [self.farmer.pid, *children_of(self.farmer.pid)]
-        note = self.farm.folder / "strace"
-        with open(note, "w") as notes:
-            strace = subprocess.Popen(
-                [*strace_for(fault, self.farm.workdir / file), *(f"-p{pid}" for pid in pids)], stderr=notes
-            )
-        try:
-            wait_until(lambda: note.read_text().count("attached") == len(pids), PATIENT, "strace")
+        with refusing(fault, self.farm, owner.name, self.farmer.pid):
             yield
-        finally:
-            strace.send_signal(signal.SIGINT)  # it lets go of them
-            try:
-                strace.wait(5)
-            except subprocess.TimeoutExpired:
-                strace.kill()  # it may wait for ever for one that is just starting a task
-                strace.wait(PATIENT)
 
     def finish(self) -> None:
         """The disk is well; start the same line again."""
@@ -146,6 +131,28 @@ class Scene:
         self.farm.assert_each_task_stands_once(COUNT)
         assert self.farm.ids("failed") == [1]
         assert sorted(self.farm.ids("finished")) == [0, *range(2, COUNT)]
+
+
+@contextmanager
+def refusing(fault: Fault, farm: Farm, owner: str, farmer: int) -> Iterator[None]:
+    """These calls fail in a farmer and its workers."""
+    pids = [farmer, *children_of(farmer)]
+    note = farm.folder / "strace"
+    with open(note, "w") as notes:
+        strace = subprocess.Popen(
+            [*strace_for(fault, farm.workdir / fault.file.replace("OWNER", owner)), *(f"-p{pid}" for pid in pids)],
+            stderr=notes,
+        )
+    try:
+        wait_until(lambda: note.read_text().count("attached") == len(pids), PATIENT, "strace")
+        yield
+    finally:
+        strace.send_signal(signal.SIGINT)  # it lets go of them
+        try:
+            strace.wait(5)
+        except subprocess.TimeoutExpired:
+            strace.kill()  # it may wait for ever for one that is just starting a task
+            strace.wait(PATIENT)
 
 
 def strace_for(fault: Fault, path: Path) -> list[str]:

@@ -2,33 +2,107 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from conftest import Farm, wait_until
 from farmhands import ended, nobody_is_left_behind, wait_for  # noqa: F401  (the fixture works by being here)
 
+from test_failing_disks import Fault, refusing  # isort: skip
 from test_several_farmers import begun_by, counted_farm, go  # isort: skip
 
-pytestmark = pytest.mark.quick
-
 SHORT, LONG = 300, 8
+COUNT = 7 + SHORT + LONG
+
+#: A farmer gives back by appending to `toprocess` and writing its `claims` anew.
+REFUSED = [
+    Fault("toprocess", "pwrite64", "ENOSPC"),
+    Fault("toprocess", "fsync", "EIO"),
+    Fault("toprocess", "fsync,ftruncate", "EIO"),  # nor can it be taken back: it stays written down
+    Fault("running/OWNER/claims", "fsync", "EIO"),
+    Fault("journal", "fsync", "EIO"),
+    Fault("sizes", "pwrite64", "EDQUOT"),
+]
 
 
+class Uneven:
+    """A farm in which `hasty` holds claims that it cannot begin, and `wide`, still blocked, soon has slots for them."""
+
+    def __init__(self, farm: Farm) -> None:
+        self.farm = counted_farm(farm, 0)
+        blocked = ["until [ -e free ]; do sleep 0.02; done; touch was_blocked_$PROC_NUMBER"] * 6
+        farm.write("sh counted.sh", *blocked, *["true"] * SHORT, *["sh counted.sh"] * LONG)
+        self.wide = farm.start("-n", "7")
+        wait_until(lambda: len(begun_by(farm, self.wide)) == 1, what="the first task")
+        self.hasty = farm.start("-n", "2")
+        wait_until(lambda: len(begun_by(farm, self.hasty)) == 2, what="the first long tasks")
+        (claims,) = (farm.workdir / "running").glob(f"*.{self.hasty.pid}.*/claims")
+        self.hastys_name = claims.parent.name
+        wait_until(lambda: claims.read_text().count("counted.sh") == LONG, what="it has claimed them all")
+
+    def free(self) -> None:
+        (self.farm.folder / "free").touch()
+
+    def wait_until_others_have_begun_all(self) -> None:
+        others = 1 + LONG - 2
+        wait_until(lambda: len(begun_by(self.farm, self.wide)) == others, 60, what="what the other had too much of")
+
+    def end(self, *farmers: subprocess.Popen[str]) -> None:
+        go(self.farm)
+        for farmer in farmers:
+            status, said = ended(farmer, 60)
+            assert status == 0, said
+
+    def assert_each_ran_once(self) -> None:
+        self.farm.assert_each_task_stands_once(COUNT)
+        assert not (self.farm.folder / "twice").exists()
+        assert all(len(path.read_text().split()) == 1 for path in self.farm.folder.glob("begun_*"))
+
+
+@pytest.mark.quick
 def test_nobody_idles_while_another_farmer_holds_work_that_it_cannot_begin(farm: Farm) -> None:
-    counted_farm(farm, 0)
-    blocked = ["until [ -e free ]; do sleep 0.02; done; touch was_blocked_$PROC_NUMBER"] * 6
-    farm.write("sh counted.sh", *blocked, *["true"] * SHORT, *["sh counted.sh"] * LONG)
-    wide = farm.start("-n", "7")
-    wait_until(lambda: len(begun_by(farm, wide)) == 1, what="the first task")
-    hasty = farm.start("-n", "2")
-    wait_until(lambda: len(begun_by(farm, hasty)) == 2, what="the first long tasks")
-    held = lambda farmer: next((farm.workdir / "running").glob(f"*.{farmer.pid}.*/claims")).read_text()  # noqa: E731
-    wait_until(lambda: held(hasty).count("counted.sh") == LONG, what="it has claimed them all")
-    (farm.folder / "free").touch()
-    wait_until(lambda: len(begun_by(farm, wide)) == 1 + LONG - 2, what="what the other had too much of")
-    go(farm)
-    for farmer in (wide, hasty):
-        status, said = ended(farmer)
-        assert status == 0, said
-    farm.assert_each_task_stands_once(7 + SHORT + LONG)
-    assert not (farm.folder / "twice").exists()
+    uneven = Uneven(farm)
+    uneven.free()
+    uneven.wait_until_others_have_begun_all()
+    uneven.end(uneven.wide, uneven.hasty)
+    uneven.assert_each_ran_once()
     assert not farm.lines("attempts"), "what was not begun is no attempt"
+
+
+@pytest.mark.components
+@pytest.mark.parametrize("fault", REFUSED, ids=str)
+def test_what_a_disk_would_not_take_back_for_a_moment_is_given_back_then(farm: Farm, fault: Fault) -> None:
+    uneven = Uneven(farm)
+    with refusing(fault, farm, uneven.hastys_name, uneven.hasty.pid):
+        uneven.free()
+        said = wait_for_line(uneven.hasty, "trying again")
+    uneven.wait_until_others_have_begun_all()
+    uneven.end(uneven.wide, uneven.hasty)
+    uneven.assert_each_ran_once()
+    assert not farm.lines("attempts"), said
+
+
+@pytest.mark.components
+def test_what_has_ended_is_settled_though_the_disk_takes_nothing_back(farm: Farm) -> None:
+    uneven = Uneven(farm)
+    with refusing(REFUSED[0], farm, uneven.hastys_name, uneven.hasty.pid):
+        uneven.free()
+        wait_for_line(uneven.hasty, "trying again")
+        go(farm)
+        uneven.end(uneven.wide)
+        status, said = ended(uneven.hasty, 60)
+        assert status == 75, said
+        assert set(begun_by(farm, uneven.hasty)) <= set(farm.ids("finished")), said
+    farm.run(check=0)
+    uneven.assert_each_ran_once()
+
+
+def wait_for_line(farmer: subprocess.Popen[str], words: str) -> str:
+    """Read what a farmer says up to a line with these words."""
+    assert farmer.stdout is not None
+    said = ""
+    for line in farmer.stdout:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"it never said {words!r}: {said}")
