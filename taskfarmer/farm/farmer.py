@@ -36,8 +36,6 @@ from taskfarmer.system import files
 from taskfarmer.system.presence import Presence
 
 _TICK, _SOON = 0.5, 0.02
-#: An idle farmer sees by a glance what others give back; so often it makes sure of that by an exchange.
-_MAKE_SURE = 30.0
 _SHOWN_HOLDINGS = 3
 
 
@@ -64,7 +62,6 @@ class Farmer:
         self._heartbeat = Heartbeat(presence, self._vitals, contact)
         self._contact = contact
         self._crew = crew
-        self._slots = slots
         self._stop = stop
         self._timeline = timeline
         self._policy = policy
@@ -283,8 +280,7 @@ class Farmer:
             return 0
         if not self._deadline.may_begin(time.monotonic()):
             return 0
-        idle = len(self._crew.idle_slots()) + (self._slots if self._left is None else self._foreman.unhired)
-        want = self._pace.want(len(self._stock.backlog), min(idle, self._slots), self._left)
+        want = self._pace.want(len(self._stock.backlog), self._foreman.idle, self._left)
         most = self._health.most_to_start
         return want if most is None else min(want, most)
 
@@ -351,7 +347,7 @@ class Farmer:
     def _glance(self) -> None:
         seen = self._store.glance()
         if seen is None:
-            self._polled_at = 0.0  # an exchange will tell
+            self._left = None  # an exchange will tell
         elif self._left is not None:
             self._left = seen.left
             self._tally.see_farm(seen)

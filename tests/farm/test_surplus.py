@@ -9,7 +9,7 @@ from conftest import Farm, wait_until
 from farmhands import ended, nobody_is_left_behind, wait_for  # noqa: F401  (the fixture works by being here)
 
 from test_failing_disks import Fault, refusing  # isort: skip
-from test_several_farmers import begun_by, counted_farm, go  # isort: skip
+from test_several_farmers import begun_by, counted_farm, go, kill_everything, start  # isort: skip
 
 SHORT, LONG = 300, 8
 COUNT = 7 + SHORT + LONG
@@ -95,6 +95,22 @@ def test_what_has_ended_is_settled_though_the_disk_takes_nothing_back(farm: Farm
         assert set(begun_by(farm, uneven.hasty)) <= set(farm.ids("finished")), said
     farm.run(check=0)
     uneven.assert_each_ran_once()
+
+
+@pytest.mark.components
+def test_who_takes_over_from_the_dead_claims_no_more_than_it_can_begin(farm: Farm) -> None:
+    counted_farm(farm, 0).write("until [ -e free ]; do sleep 0.02; done", *["sh counted.sh"] * 5)
+    heir = farm.start("-n", "2")
+    wait_until(lambda: len(begun_by(farm, heir)) == 1, what="its tasks")
+    kill_everything(start(farm, 4))
+    wait_for_line(heir, "is gone")
+    (farm.folder / "free").touch()
+    wait_until(lambda: len(begun_by(farm, heir)) == 2, what="the first of the dead one's tasks")
+    (claims,) = (farm.workdir / "running").glob("*/claims")
+    assert len(claims.read_text().splitlines()) == 2
+    go(farm)
+    assert ended(heir)[0] == 0
+    farm.assert_each_task_stands_once(6)
 
 
 def wait_for_line(farmer: subprocess.Popen[str], words: str) -> str:
