@@ -26,12 +26,19 @@ def run(tasklist: str, args: Namespace) -> int:
     options = flags.run_options(args)
     if args.dry_run:
         return _dry_run(tasklist, options)
-    with Talk(tasklist, args.workdir, args.progress, args.verbose, options.logs != "none") as talk:
+    talk = Talk(tasklist, args.workdir, args.progress, args.verbose, options.logs != "none", _definition_flags(args))
+    with talk:
         summary = api.run(tasklist, options, talk.start, talk.hear, for_good=True)
         talk.end(summary)
     if summary.requeue is Requeue.YES:
         api.requeue()  # the last thing we do: it ends us
     return exit_status(summary)
+
+
+def _definition_flags(args: Namespace) -> list[str]:
+    chosen = [("--tasklist", args.handler), ("--runner", args.runner)]
+    words = [word for flag, name in chosen if name != "default" for word in (flag, name)]
+    return words + [word for file in args.config for word in ("--config", file)]
 
 
 def exit_status(summary: Summary) -> int:
@@ -59,8 +66,15 @@ def _dry_run(tasklist: str, options: api.RunOptions) -> int:
 
 def _as_a_line(launch: Launch) -> str:
     """A launch as a person would type it."""
-    directory = f"cd {shlex.quote(launch.cwd)} && " if launch.cwd else ""
+    directory = f"cd {_as_a_word(launch.cwd)} && " if launch.cwd else ""
     removed = [word for name, value in launch.env.items() if value is None for word in ("-u", name)]
     added = [f"{name}={value}" for name, value in launch.env.items() if value is not None]
     words = ["env", *removed, *added] if launch.env else []
-    return directory + shlex.join([*words, *launch.argv])
+    return directory + " ".join(map(_as_a_word, [*words, *launch.argv]))
+
+
+def _as_a_word(text: str) -> str:
+    """Quoted for a shell, and for eyes: "it's" rather than 'it'"'"'s'."""
+    if "'" in text and not any(character in text for character in '"$`\\!'):
+        return f'"{text}"'
+    return shlex.quote(text).replace("""'"'"'""", "'\\''")

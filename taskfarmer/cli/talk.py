@@ -40,9 +40,13 @@ _FIRST_LINE_AFTER, _LINE_EVERY, _LATER_EVERY, _LATER = 10.0, 10.0, 60.0, 600.0
 class Talk:
     """Everything one run prints."""
 
-    def __init__(self, tasklist: str, workdir: str | None, progress: str, verbose: int, has_logs: bool) -> None:
+    def __init__(
+        self, tasklist: str, workdir: str | None, progress: str, verbose: int, has_logs: bool, flags: Sequence[str] = ()
+    ) -> None:
+        """`flags`: those without which the same list would mean something else."""
         place = f" --workdir {shlex.quote(workdir)}" if workdir else ""
         self._farm = f"{_as_word(tasklist)}{place}"
+        self._flags = "".join(f" {shlex.quote(flag)}" for flag in flags)
         self._verbose = verbose
         self._has_logs = has_logs
         if progress == "auto":
@@ -201,7 +205,7 @@ class Talk:
         else:
             self._say(
                 f"{self._us}{summary.finished} finished, {summary.failed} failed in {format_time(summary.seconds)} "
-                f"({done / max(summary.seconds, 1e-3):.1f} tasks/s, slots busy {_busy(summary)}%)"
+                f"({_rate(done / max(summary.seconds, 1e-3), 0.1)}, slots busy {_busy(summary)}%)"
             )
         if summary.slowest and summary.slowest[0][1] >= 1.0:
             slowest = "  ".join(f"{id} ({seconds:.1f} s)" for id, seconds in summary.slowest)
@@ -248,7 +252,7 @@ class Talk:
             )
 
     def _again(self) -> str:
-        return f"again: {PROGRAM} retry {self._farm} --run"
+        return f"again: {PROGRAM} retry {self._farm}{self._flags} --run"
 
     def _nothing_done(self, summary: Summary) -> None:
         if summary.running_elsewhere:
@@ -350,17 +354,22 @@ def _slots(start: Start) -> str:
 
 def _how_far(progress: Progress) -> str:
     done = progress.finished + progress.failed
-    failed = f", {progress.failed} failed" if progress.failed else ""
+    failed = f" ({progress.failed} failed)" if progress.failed else ""
     return f"{done} done{failed}, {progress.running} running, {progress.left} left; {_more(progress)}"
 
 
 def _more(progress: Progress) -> str:
     done = progress.finished + progress.failed - progress.before
     rate = done / max(progress.seconds, 1e-3)
-    text = f"{rate:.1f} tasks/s" if rate >= 1 else f"{rate * 60:.1f} tasks/min"
+    text = _rate(rate, 1.0)
     if rate and progress.left:
         text += f", about {format_time((progress.left + progress.running) / rate)} to go"
     return text
+
+
+def _rate(rate: float, least: float) -> str:
+    """Tasks per second; per minute where they are fewer than `least` per second."""
+    return f"{rate:.1f} tasks/s" if rate >= least else f"{rate * 60:.1f} tasks/min"
 
 
 def _what_next(summary: Summary) -> str:

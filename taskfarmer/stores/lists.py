@@ -172,7 +172,7 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         dropped, lines = 0, lines + new
         line_ids = lines if before["line_ids"] == farm["next_id"] else before["line_ids"]
     else:
-        new, dropped, lines = _match(section, tasklist, farm["next_id"])
+        new, dropped, lines = _match(section, tasklist, farm["next_id"], _read_otherwise(before, seen))
         line_ids = 0
     farm["list"] = _loaded(seen, digest, lines, line_ids)
     farm["next_id"] += new
@@ -198,10 +198,18 @@ def with_list_to_match(farm: dict[str, Any], lost: int) -> dict[str, Any]:
     return {**farm, **unknown, "dropped": farm.get("dropped", 0) + lost}
 
 
-def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int, int]:
+def _read_otherwise(before: dict[str, Any], seen: dict[str, Any]) -> str:
+    """What to say of a list that was read by another handler, or with other options of it."""
+    was, now = (about["handler"].partition(" ")[0] for about in (before, seen))
+    if was != now:
+        return f"Before, it was read by {was}, now by {now}: is --tasklist right? If so, use"
+    return "Use" if before["handler"] == seen["handler"] else f"Before, {was} had other options. Use"
+
+
+def _match(section: Section, tasklist: TaskList, next_id: int, use: str) -> tuple[int, int, int]:
     """Match an edited list with the tasks there are, each line as often as it occurs.
 
-    Returns how many are new, how many dropped, and how many lines the list has.
+    Returns how many are new, how many dropped, and how many lines the list has. `use`: how to begin what to do if none fits.
     """
     workdir = section.workdir
     wanted = Counter(tasklist)
@@ -228,8 +236,7 @@ def _match(section: Section, tasklist: TaskList, next_id: int) -> tuple[int, int
     if (dropped and not kept) or (done[False] and not kept and not done[True]):
         raise UsageError(
             f"{workdir.path} belongs to another list: none of its {'unfinished ' if dropped else ''}tasks is in "
-            f"{tasklist.path}. "
-            "Use --workdir NEW, or --replace to forget them"
+            f"{tasklist.path}. {use} --workdir NEW, or --replace to forget them"
         )
     # In the order of the list: an edit that moves lines must not shuffle what is new.
     new = list(number_lines([command for command in tasklist if take(command)], next_id))

@@ -32,6 +32,7 @@ class TableTaskList:
     def __init__(self, path: str, workdir: str, command: str, delimiter: str | None = None, quote: bool = True) -> None:
         self.path = path
         self.workdir = workdir
+        self._command = command
         self._template = Template(command, quote)
         self._delimiter = _WORDS.get(delimiter or "", delimiter) or _delimiter_of(path)
         if len(self._delimiter) != 1 or self._delimiter in '"\r\n ' or ord(self._delimiter) > 127:
@@ -77,10 +78,18 @@ class TableTaskList:
         twice = [column for column in columns if columns.count(column) > 1]
         if twice:
             raise UsageError(f"{self.path}, line {line}: each column wants a name of its own, found {twice[0]!r} twice")
+        no_fields = [column for column in columns if column and not column.isidentifier()]
+        for column in no_fields:
+            if f"{{{column}}}" in self._command:
+                raise UsageError(
+                    f"{self.path}, line {line}: column {column!r} can be no field: "
+                    "a name of letters, digits and _ is wanted in the header"
+                )
         try:
             self._template.check(dict.fromkeys((*columns, "id", "workdir")))
         except UsageError as error:
-            raise UsageError(f"{self.path}, line {line}: {error}") from error
+            hint = f". The only column is {columns[0]!r}: is `delimiter` right?" if columns == no_fields[:1] else ""
+            raise UsageError(f"{self.path}, line {line}: {error}{hint}") from error
         return columns
 
 

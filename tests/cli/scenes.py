@@ -87,6 +87,7 @@ def normal(line: str, here: Path) -> str:
     line = re.sub(r'(\(pid |worker |"pid": )\d+', r"\1PID", line)
     line = re.sub(r"^pytaskfarmer \d+\.\d+\.\d+\w*", "pytaskfarmer VERSION", line)
     line = re.sub(r"\d+\.\d+ (s|tasks/s|tasks/min)\b", r"N \1", line)
+    line = line.replace("(N tasks/min,", "(N tasks/s,")  # a busy machine, or a patient scene
     line = re.sub(r"in \d+:\d\d:\d\d \(", "in H:MM:SS (", line)
     line = re.sub(r"busy \d+%", "busy N%", line)
     line = re.sub(r"\d+\.\d ms$", "N ms", line)

@@ -57,7 +57,7 @@ def test_a_batch_log_gets_a_line_every_ten_seconds_and_after_ten_minutes_every_m
     for second in range(1, 900):
         talk.hear(Progress(second, 1, 8, 1000 - second, float(second), 0.0))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "n1: 11 done, 1 failed, 8 running, 990 left; 1.1 tasks/s, about 0:15:07 to go"
+    assert lines[0] == "n1: 11 done (1 failed), 8 running, 990 left; 1.1 tasks/s, about 0:15:07 to go"
     assert len(lines) == 60 + 4
 
 
@@ -117,7 +117,7 @@ def test_the_one_that_speaks_for_a_job_says_how_far_all_are(talk: Talk, capsys) 
     talk.hear(Progress(130, 10, 24, 36, 60.0, 0.0, before=20, company=True))
     assert (
         capsys.readouterr().out
-        == "n1: all farmers: 140 done, 10 failed, 24 running, 36 left; 2.0 tasks/s, about 0:00:30 to go\n"
+        == "n1: all farmers: 140 done (10 failed), 24 running, 36 left; 2.0 tasks/s, about 0:00:30 to go\n"
     )
 
 
@@ -143,6 +143,12 @@ def test_that_a_farmer_stays_is_said_with_its_reason(talk: Talk, capsys) -> None
     assert capsys.readouterr().out.splitlines()[-1] == (
         "n1: nothing is left to start; staying while others run 1 task, should one of them be lost"
     )
+
+
+def test_how_fast_it_went_is_a_number_for_long_tasks_too(talk: Talk, capsys) -> None:
+    for seconds, rate in [(3.0, "0.7 tasks/s"), (20.0, "0.1 tasks/s"), (60.0, "2.0 tasks/min")]:
+        talk.end(SUMMARY._replace(finished=2, farm_finished=2, seconds=seconds))
+        assert f"({rate}, " in capsys.readouterr().out
 
 
 def test_the_slowest_tasks_are_named_if_a_second_was_reached(talk: Talk, capsys) -> None:

@@ -96,3 +96,14 @@ def test_a_table_that_cannot_be_used_is_refused_with_its_line(
 def test_a_delimiter_is_one_character(delimiter: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="delimiter: one character, or tab, is wanted, found"):
         commands(tmp_path, b"a\n", "sim {a}", delimiter=delimiter)
+
+
+def test_a_column_whose_name_is_no_name_of_a_field_is_not_left_in_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"runs.csv, line 1: column 'E \(GeV\)' can be no field: a name of letters"):
+        commands(tmp_path, b"E (GeV),seed\n10,1\n", "sim {E (GeV)} {seed}")
+    assert commands(tmp_path, b"E (GeV),seed\n10,1\n", "sim {seed}") == ["sim 1"]
+
+
+def test_a_table_with_another_delimiter_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no field; .* The only column is 'a;b': is `delimiter` right\?$"):
+        commands(tmp_path, b"a;b\n1;2\n", "sim {a} {b}")
