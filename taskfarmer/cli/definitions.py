@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Sequence
+from typing import Iterable, Iterator, Sequence
 
 from taskfarmer.cli import flags
 from taskfarmer.errors import UsageError
 from taskfarmer.farm import choices
 from taskfarmer.farm.choices import Described
+from taskfarmer.settings.plugins import Option
 
 
 def main(kind: str, words: Sequence[str]) -> int:
@@ -16,62 +17,92 @@ def main(kind: str, words: Sequence[str]) -> int:
     args = flags.parse_definitions(kind, words)
     found = list(choices.described(kind, args.config))
     winning = {one.definition.name: one for one in found if isinstance(one, Described)}
-    for name in args.names:
-        if name not in winning:
-            raise UsageError(f"{name}: there is no {kind} of that name; there are: {', '.join(winning)}")
-    chosen = [winning[name] for name in args.names] or list(winning.values())
+    chosen = [winning.get(name) or choices.described_class(kind, name, args.config) for name in args.names]
+    chosen = chosen or list(winning.values())
     if args.check:
         chosen = [_checked(one) for one in chosen]
     troubles = [str(one) for one in found if isinstance(one, UsageError)]
     if args.json:
         print(_json(chosen, troubles))
     else:
-        print("\n".join(_text(one, bool(args.names), args.check) for one in chosen))
+        print("\n".join(line for one in chosen for line in _lines(one, bool(args.names), args.check)))
         for trouble in troubles:
             print(f"{flags.PROGRAM}: {trouble}", file=sys.stderr)
+        if not args.names:
+            print("\n".join(_what_else(kind)))
     return 2 if args.check and (troubles or any(one.trouble for one in chosen)) else 0
 
 
 def _checked(one: Described) -> Described:
     try:
-        if not one.trouble:
-            choices.check(one.definition)
+        return one if one.trouble else one._replace(missing=choices.check(one.definition))
     except UsageError as error:
         return one._replace(trouble=str(error))
-    return one
 
 
-def _text(one: Described, at_length: bool, is_checked: bool) -> str:
+# For people
+
+
+def _lines(one: Described, at_length: bool, is_checked: bool) -> Iterator[str]:
     definition = one.definition
-    lines = [f"{definition.name:<12} {definition.dotted}", f"  defined in {definition.place}"]
+    yield f"{definition.name:<12} {definition.dotted}"
     if one.help:
-        lines.insert(1, f"  {one.help}")
-    for option in one.options:
-        if option.name in definition.options:
-            lines.append(f"  {option.name} = {_short(definition.options[option.name])}")
-        elif at_length or not definition.options:
-            lines.append(f"  {option.name}: {option.help or option.type} ({option.type}, {_default(option.default)})")
-    lines += [
-        f"  {key} = {_short(text)}"
-        for key, text in definition.options.items()
-        if key not in {option.name for option in one.options}
-    ]
+        yield _wrapped(one.help, "  ", "  ")
+    yield f"  defined in {definition.place}"
+    for place in one.hidden:
+        yield f"  wins over the one in {place}"
+    for key, text in definition.options.items():
+        yield from _value(key, text)
+    unsaid = [option for option in one.options if option.name not in definition.options]
+    if at_length:
+        yield from map(_option, unsaid)
+    elif unsaid:
+        what = "can also have" if definition.options else "can have"
+        yield _wrapped(f"{what}: {', '.join(one.name for one in unsaid)}")
     if one.trouble:
-        lines.append(f"  WRONG: {one.trouble}")
+        yield f"  WRONG: {one.trouble}"
+    elif one.missing:
+        yield f"  ok, but not on this host: {one.missing}"
     elif is_checked:
-        lines.append("  ok: it can be built")
-    return "\n".join(lines)
+        yield "  ok: it can be built"
 
 
-def _default(text: str) -> str:
-    return f"default {text}" if text else "must be given"
+def _value(key: str, text: str) -> Iterator[str]:
+    """As it may stand in the file."""
+    first, *more = text.splitlines() or [""]
+    yield f"  {key} = {first}".rstrip()
+    yield from (f"      {line}" for line in more)
 
 
-def _short(text: str) -> str:
-    return text.replace("\n", " | ").strip(" |")
+def _option(option: Option) -> str:
+    default = f"default {option.default}" if option.default else "must be given"
+    return _wrapped(f"{option.name}: {option.help or option.type} ({option.type}, {default})")
 
 
-def _json(chosen: Sequence[Described], troubles: Sequence[str]) -> str:
+def _what_else(kind: str) -> Iterator[str]:
+    yield ""
+    classes = list(choices.classes(kind))
+    if classes:
+        yield _wrapped("To define more: these classes come with the program. docs/lists.md has examples.", "", "")
+        for dotted, about in classes:
+            yield f"  {dotted}"
+            yield _wrapped(about, "      ", "      ")
+    yield _wrapped(f"What the options mean: {flags.PROGRAM} {kind}s NAME", "", "")
+
+
+def _wrapped(text: str, indent: str = "  ", then: str = "      ") -> str:
+    import textwrap
+
+    return textwrap.fill(
+        text, flags.width(), initial_indent=indent, subsequent_indent=then,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+# For programs
+
+
+def _json(chosen: Iterable[Described], troubles: Sequence[str]) -> str:
     import json
 
     return json.dumps(
@@ -82,10 +113,12 @@ def _json(chosen: Sequence[Described], troubles: Sequence[str]) -> str:
                     "class": one.definition.dotted,
                     "file": one.definition.file or None,
                     "line": one.definition.line or None,
+                    "wins_over": list(one.hidden),
                     "values": dict(one.definition.options),
                     "help": one.help,
                     "options": [option._asdict() for option in one.options],
                     "trouble": one.trouble or None,
+                    "missing": one.missing or None,
                 }
                 for one in chosen
             ],

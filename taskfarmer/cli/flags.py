@@ -39,13 +39,14 @@ the same time share the work. Progress and logs are kept in TASKLIST_workdir.
 other commands (each with --help):
   %(prog)s status TASKLIST          how far it is
   %(prog)s retry TASKLIST [ID ...]  put failed tasks back to be run again
-  %(prog)s doctor DIR               ask whether the filesystem of DIR is safe for a farm
+  %(prog)s doctor DIR               is the filesystem of DIR safe?
   %(prog)s runners, tasklists       what --runner and --tasklist can name"""
 _RETRY_ABOUT = """\
 Put failed tasks, all or those named, back to be run again. With --run, run them now: all flags
 of `run` may be given then."""
 _END = """\
 times: 90, 90s, 15m, 1h30m, 01:30:00. sizes: 4096, 64k, 10M.
+
 exit status: 0 everything finished; 1 all done, some failed; 2 cannot start, nothing touched;
 75 stopped, or work is left: start the same line again."""
 _STATUS_ABOUT = "Say how a farm stands: what waits, runs, is finished and has failed."
@@ -55,22 +56,57 @@ name created once, is what was written seen. Nothing is left behind in DIR.
 
 Alone it asks for farmers on this host. For several hosts, start it on each of them at once:
   srun -N2 %(prog)s DIR        in a Slurm job
-  %(prog)s DIR --token WORD    by hand, with the same new WORD on two hosts"""
+  %(prog)s DIR --token WORD    by hand: one new WORD for all"""
 _DOCTOR_END = "exit status: 0 safe; 1 safe with --lock soft; 2 unsafe, or it could not be found out."
 _DEFINITIONS_ABOUT = """\
-Say which KINDs are defined, where, and with which options. A later definition of the same name
-wins: the package's, ~/.pytaskfarmer/{runners.d,tasklists.d}/*.ini, ./*.ini, --config FILE."""
+Say which %s are defined, where, and with which options. A definition is a section
+of an INI file. A later one of the same name wins: the package's,
+~/.pytaskfarmer/{runners.d,tasklists.d}/*.ini, ./*.ini, --config FILE."""
+_DEFINED = {"runner": "runners", "tasklist": "tasklist handlers"}
+_DEFINITIONS_SAMPLE = {
+    "runner": """\
+A file lab.ini in this directory, and `%(prog)s --runner lab TASKLIST`:
+  [lab]
+  Runner = taskfarmer.runners.BasicRunner
+  modules = gcc/13
+docs/environment.md has more of them.""",
+    "tasklist": """\
+Where the lines of LIST are files, a file count.ini in this directory, and `%(prog)s -t count LIST`:
+  [count]
+  TaskList = taskfarmer.tasklists.TemplateTaskList
+  command = wc -w < {line} > {stem}.words
+TableTaskList reads a table, SweepTaskList makes every combination of some values: docs/lists.md.""",
+}
 _DEFINITIONS_END = "exit status: 0; 2 when a NAME is not there, or with --check when one cannot be built."
 _STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no farm there; 75 work is left."
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     # With a width of our own: argparse makes a formatter for each flag and would ask the terminal each time.
-    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=_width())
+    return _Formatter(prog, max_help_position=28, width=width())
+
+
+class _Formatter(argparse.HelpFormatter):
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Sentences are wrapped; lines that begin with blanks stay as they are."""
+        import textwrap
+
+        filled: list[str] = []
+        sentences: list[str] = []
+        for line in [*text.splitlines(), ""]:
+            if line and line[0] != " ":
+                sentences.append(line)
+                continue
+            if sentences:
+                filled.append(textwrap.fill(" ".join(sentences), width, break_on_hyphens=False))
+                sentences = []
+            filled.append(line)
+        return "\n".join(filled[:-1])
 
 
 @functools.lru_cache(maxsize=1)
-def _width() -> int:
+def width() -> int:
+    """How many columns there are for what we print: those of the terminal, or 98."""
     try:
         return max(60, os.get_terminal_size(sys.stdout.fileno()).columns - 2)
     except (OSError, ValueError):
@@ -149,10 +185,12 @@ def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
 def parse_definitions(kind: str, words: Sequence[str]) -> argparse.Namespace:
     """The flags of `runners` and `tasklists`."""
     parser = _Parser(
-        f"{PROGRAM} {kind}s", "%(prog)s [flags] [NAME ...]", _DEFINITIONS_ABOUT.replace("KIND", kind), _DEFINITIONS_END,
+        f"{PROGRAM} {kind}s", "%(prog)s [flags] [NAME ...]", _about_definitions(kind), _DEFINITIONS_END,
         formatter_class=_formatter, allow_abbrev=False, add_help=False,
     )  # fmt: skip
-    parser.add_argument("names", metavar="NAME", nargs="*", help="only these, with all their options")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="only these, with all their options and what these mean"
+    )
     add = parser.add_argument
     add("--check", action="store_true", help="build each, and say what is wrong")
     add("--config", metavar="FILE", action="append", default=[], help="read this INI file, too")
@@ -162,6 +200,11 @@ def parse_definitions(kind: str, words: Sequence[str]) -> argparse.Namespace:
     if rest:
         parser.error(_unknown(rest, parser, "names are wanted, found"))
     return args
+
+
+def _about_definitions(kind: str) -> str:
+    about = _DEFINITIONS_ABOUT % _DEFINED[kind]
+    return f"{about}\n\n{_DEFINITIONS_SAMPLE[kind] % {'prog': PROGRAM}}"
 
 
 def _verb_parser(verb: str, words: str, about: str, end: str) -> argparse.ArgumentParser:

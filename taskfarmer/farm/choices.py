@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Callable, Iterator, NamedTuple, Sequence
 
@@ -20,6 +21,7 @@ class Choices:
 
     def __init__(self, tasklist: str, config: Sequence[str], tell: Callable[[str], None]) -> None:
         # A list that is an INI file may hold its own definitions, as a sweep does.
+        self._tasklist = tasklist
         self._named = [*([tasklist] if tasklist.endswith(".ini") else []), *config]
         self._tell = tell
 
@@ -34,7 +36,17 @@ class Choices:
 
     def reader(self, name: str) -> Loaded:
         """A tasklist handler, not yet built. Raises UsageError."""
-        return plugins.load(self._look_up("tasklist", name), *_BASES["tasklist"], {})
+        definition = self._look_up("tasklist", name)
+        if not definition.file and self._tasklist.endswith(".ini"):
+            self._refuse_definitions()
+        return plugins.load(definition, *_BASES["tasklist"], {})
+
+    def _refuse_definitions(self) -> None:
+        """Lines of an INI file are no commands, and some of them would do something."""
+        if names := definitions.defined_in("tasklist", self._tasklist):
+            raise UsageError(
+                f"{self._tasklist}: a list of commands is wanted, this defines what --tasklist can name: {', '.join(names)}"
+            )
 
     def _look_up(self, kind: str, name: str) -> Definition:
         found = definitions.look_up(kind, name, self._named)
@@ -44,30 +56,68 @@ class Choices:
 
 
 class Described(NamedTuple):
-    """A definition, for people: what its class says of itself; `trouble`: why it cannot be used."""
+    """A definition, for people: what its class says of itself; `trouble`: why it cannot be used; `missing`: what it
+    needs and this host has not; `hidden`: where those stand that it wins over."""
 
     definition: Definition
     help: str
     options: list[Option]
     trouble: str = ""
+    missing: str = ""
+    hidden: tuple[str, ...] = ()
 
 
 def described(kind: str, config: Sequence[str] = ()) -> Iterator[Described | UsageError]:
     """Every definition of a kind ("runner" or "tasklist"), those that win last, and what is wrong with some files."""
-    base, positional = _BASES[kind]
+    hidden: dict[str, tuple[str, ...]] = {}
     for definition in definitions.every(kind, config):
         if isinstance(definition, UsageError):
             yield definition
             continue
-        try:
-            cls = plugins.load_class(definition, base)
-            about = (cls.__doc__ or "").strip().partition("\n")[0]
-            yield Described(definition, about, plugins.options_of(cls, positional))
-        except UsageError as error:
-            yield Described(definition, "", [], str(error))
+        yield _described(definition)._replace(hidden=hidden.get(definition.name, ()))
+        if not definition.is_ours:
+            hidden[definition.name] = (*hidden.get(definition.name, ()), definition.place)
 
 
-def check(definition: Definition) -> None:
-    """Build what is defined, though there is no list to read and no task to start. Raises UsageError."""
+def described_class(kind: str, name: str, config: Sequence[str] = ()) -> Described:
+    """A class of ours as if it were a definition, by its name. Raises UsageError, as who asks for a NAME is told."""
+    for dotted, _ in classes(kind):
+        if name in (dotted, dotted.rpartition(".")[2]):
+            return _described(Definition(kind, name, dotted, {}))
+    return _described(definitions.look_up(kind, name, config).definition)
+
+
+def classes(kind: str) -> Iterator[tuple[str, str]]:
+    """The classes of ours that nothing is defined with as long as the user defines nothing, and the first line of each."""
+    module = importlib.import_module(f"taskfarmer.{kind}s")
+    for name in module.__all__:
+        if kind == "tasklist" and name not in ("TaskList", "ListTaskList"):
+            yield f"{module.__name__}.{name}", _first_line(getattr(module, name))
+
+
+def _described(definition: Definition) -> Described:
     base, positional = _BASES[definition.kind]
-    plugins.load(definition, base, positional, {}).build(*(os.devnull, "no_workdir")[:positional])
+    try:
+        cls = plugins.load_class(definition, base)
+        return Described(definition, _first_line(cls), plugins.options_of(cls, positional))
+    except UsageError as error:
+        return Described(definition, "", [], str(error))
+
+
+def _first_line(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def check(definition: Definition) -> str:
+    """Build what is defined, though there is no list to read and no task to start; say what this host lacks for it.
+
+    Raises UsageError.
+    """
+    base, positional = _BASES[definition.kind]
+    built = plugins.load(definition, base, positional, {}).build(*(os.devnull, "no_workdir")[:positional])
+    try:
+        if isinstance(built, Runner):
+            built.check(os.environ)
+    except UsageError as error:
+        return str(error)
+    return ""

@@ -53,6 +53,11 @@ class Definition(NamedTuple):
         return f"{self.place} [{self.name}]"
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it comes with the program."""
+        return not self.file or os.path.dirname(self.file) == _PACKAGE
+
+    @property
     def identity(self) -> str:
         """What it amounts to, as one word per definition: another identity may read the same list differently."""
         import json
@@ -64,7 +69,7 @@ class Definition(NamedTuple):
 
 BUILT_IN = {
     "runner": Definition("runner", "default", "taskfarmer.runners.basic.BasicRunner", {}),
-    "tasklist": Definition("tasklist", "default", "taskfarmer.tasklists.lines.ListTaskList", {}),
+    "tasklist": Definition("tasklist", "default", "taskfarmer.tasklists.ListTaskList", {}),
 }
 
 
@@ -79,10 +84,11 @@ def places(named: Sequence[str] = ()) -> list[Place]:
     """Every INI file that may hold definitions, the later winning. `named` ones must be readable. Raises UsageError."""
     home = os.path.join(os.path.expanduser("~"), ".pytaskfarmer")
     found = [Place(file) for folder in _FOLDERS for file in _ini_files(os.path.join(home, folder))]
-    found += [Place(file, _refusal(file)) for file in _ini_files("")]
     for file in named:
         if not os.access(file, os.R_OK) or not os.path.isfile(file):
             raise UsageError(f"{file}: an INI file that I can read is wanted")
+    asked_for = {os.path.realpath(file) for file in named}
+    found += [Place(file, _refusal(file)) for file in _ini_files("") if os.path.realpath(file) not in asked_for]
     return [Place(file) for file in _ini_files(_PACKAGE)] + found + [Place(file) for file in named]
 
 
@@ -140,8 +146,16 @@ def look_up(kind: str, name: str, named: Sequence[str] = ()) -> Found:
     sentence = f"--{kind} {name}: there is no {kind} of that name"
     for place in passed_over:
         raise UsageError(f"{sentence} that I may use: {place.file} has one, but {place.refused}")
+    for place in candidates:
+        if name in _HEADER.findall(_text(place.file)):
+            raise UsageError(f"{sentence}; the section [{name}] in {place.file} has no line `{KEYS[kind]} = CLASS`")
     known = sorted({BUILT_IN[kind].name, *_names(kind, candidates)})
     raise UsageError(f"{sentence}; there are: {', '.join(known)} (see `pytaskfarmer.py {kind}s`)")
+
+
+def defined_in(kind: str, file: str) -> list[str]:
+    """The names that one file defines."""
+    return list(_names(kind, [Place(file)]))
 
 
 def _names(kind: str, candidates: Sequence[Place]) -> Iterator[str]:

@@ -123,7 +123,7 @@ def _no_such_class(module: str, name: str, found: object, base: type | None) -> 
         key
         for key, value in getmembers(holder, isclass)
         if value.__module__ == module and issubclass(value, base or object)
-    ]
+    ] or list(getattr(holder, "__all__", ()))
     return f"{file} has no class {name}; it has {', '.join(there) or 'none'}"
 
 
@@ -234,10 +234,15 @@ def options_of(cls: type, positional: int) -> list[Option]:
     text = " ".join((cls.__doc__ or "").split())
     found = re.findall(r"`(\w+)`: (.*?)(?= `\w+`: |$)", text.partition("Options: ")[2])
     helps = {name: words.strip().rstrip(".") for name, words in found}
-    return [
+    signature = _signature(cls)
+    known = _keywords(signature, positional)
+    options = [
         Option(name, _type_name(one), "" if one.default is one.empty else _default(one.default), helps.get(name, ""))
-        for name, one in _keywords(_signature(cls), positional).items()
+        for name, one in known.items()
     ]
+    if any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values()):
+        options += [Option(name, "text", "none", text) for name, text in helps.items() if name not in known]
+    return options
 
 
 def _type_name(parameter: Parameter) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
 import stat
+import struct
 import subprocess
 import sys
+import termios
+from pathlib import Path
 from typing import Callable
 
 import pytest
@@ -481,3 +486,32 @@ def test_the_program_is_the_same_under_each_of_its_names(farm) -> None:
         for name in (PROGRAM, [f"{sys.prefix}/bin/pytaskfarmer.py"], [f"{sys.prefix}/bin/pytaskfarmer"])
     }
     assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[verb, "--help"] for verb in ("run", "status", "retry", "doctor", "runners", "tasklists")]
+    + [["runners"], ["tasklists"], ["runners", "default"], ["tasklists", "TableTaskList"]],
+    ids=" ".join,
+)
+def test_what_explains_fits_into_a_terminal_of_eighty_columns(words: list[str], farm) -> None:
+    said = at_a_terminal(80, *words, folder=farm.folder)
+    # Where a file lies is not wrapped: it is to be copied.
+    assert [line for line in said if len(line) > 80 and not line.startswith("  defined in ")] == []
+    narrow = at_a_terminal(60, *words, folder=farm.folder)
+    assert len(narrow) > len(said) or words == ["status", "--help"]
+
+
+def at_a_terminal(columns: int, *words: str, folder: Path) -> list[str]:
+    """The lines of `pytaskfarmer.py WORDS` in a terminal that is so wide."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen([*PROGRAM, *words], cwd=folder, stdout=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # EIO: nobody holds the other end any more
+        while block := os.read(ours, 65536):
+            said += block
+    os.close(ours)
+    assert process.wait() == 0
+    return said.decode().replace("\r\n", "\n").splitlines()

@@ -67,7 +67,48 @@ def definitions(scene: Scene) -> None:
     scene.type("--runner", "polit", "tasks.txt")
     scene.type("--config", "nowhere.ini", "tasks.txt")
     scene.type("runners", "nobody")
+    scene.type("runners", "halves")
     scene.type("--overlap", "tasks.txt")
+
+
+_COUNT = """\
+[count]
+TaskList = taskfarmer.tasklists.TemplateTaskList
+command = test -e {line}
+
+[gentle]
+Runner = taskfarmer.runners.BasicRunner
+setup =
+    export MODE=fast
+    ulimit -c 0
+prefix = nice
+"""
+
+
+def definitions_at_a_glance(scene: Scene) -> None:
+    (scene.path / "count.ini").write_text(_COUNT)
+    (scene.path / "older.ini").write_text("[gentle]\nRunner = taskfarmer.runners.BasicRunner\ncwd = nowhere\n")
+    scene.type("tasklists")
+    scene.type("tasklists", "SweepTaskList")
+    scene.type("runners", "--check", "gentle")
+
+
+def a_list_read_by_a_handler(scene: Scene) -> None:
+    (scene.path / "count.ini").write_text(_COUNT)
+    scene.write("count.ini", "it's there")
+    scene.type("--tasklist", "count", "--runner", "gentle", "-n", "1", "--dry-run", "tasks.txt")
+    scene.type("--tasklist", "count", "--runner", "gentle", "-n", "1", "--config", "count.ini", "tasks.txt")
+    scene.type("-n", "1", "tasks.txt")
+    scene.say("the end of the command is changed")
+    (scene.path / "count.ini").write_text(_COUNT.replace("test -e", "test -f"))
+    scene.type("--tasklist", "count", "-n", "1", "tasks.txt")
+    (scene.path / "count.ini").write_text(_COUNT)
+    (scene.path / "it's there").touch()
+    scene.say('touch "it\'s there"; and as it was')
+    scene.type(
+        "retry", "tasks.txt", "--tasklist", "count", "--runner", "gentle", "--config", "count.ini", "--run", "-n", "1"
+    )
+    scene.type("count.ini")
 
 
 def first_run(scene: Scene) -> None:
@@ -404,7 +445,8 @@ SCENES = [
     nothing_to_do_but_some_failed, failed_before, stopped, stopped_twice, stopped_by_the_batch_system, timeout,
     held_back,
     doctor, doctor_with_wrong_words, changed_list, empty_list, another_list, retry, retry_elsewhere, retry_with_wrong_words, status,
-    a_second_farmer, a_job_on_two_nodes, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, definitions, version, wrong_words,
+    a_second_farmer, a_job_on_two_nodes, a_dead_farmer, a_dead_farmer_and_its_workers, a_killed_worker, verbose, very_verbose, dry_run, definitions, definitions_at_a_glance,
+    a_list_read_by_a_handler, version, wrong_words,
 ]  # fmt: skip
 
 

@@ -155,3 +155,17 @@ def test_the_package_brings_definitions_and_all_that_it_brings_can_be_read() -> 
     brought = [one for one in definitions.every("runner") if isinstance(one, Definition) and one.file]
     assert "default" in [one.name for one in brought]
     assert [one for kind in definitions.KEYS for one in definitions.every(kind) if isinstance(one, UsageError)] == []
+
+
+def test_a_file_that_was_named_is_not_said_to_be_passed_over() -> None:
+    write("a.ini", "[mine]\nRunner = m.C\n")
+    os.chmod("a.ini", 0o666)
+    for named in ("a.ini", os.path.abspath("a.ini")):
+        assert look_up("runner", "mine", [named]).passed_over == []
+
+
+@pytest.mark.parametrize("text", ["[mine]\nrunner = m.C\n", "[mine]\nTaskList = m.C\n", "[mine]\nx = 1\n"])
+def test_a_section_of_that_name_that_defines_nothing_of_the_kind_is_pointed_to(text: str) -> None:
+    write("a.ini", text)
+    with pytest.raises(UsageError, match=r"; the section \[mine\] in a.ini has no line `Runner = CLASS`$"):
+        look_up("runner", "mine")

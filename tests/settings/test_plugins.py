@@ -132,6 +132,7 @@ def test_text_that_means_no_such_value_is_refused(text: str, annotation: Any, me
         ("nowhere.Mine", {}, r"there is no module nowhere, neither installed, nor next to the file"),
         ("shop.sub.Mine", {}, r"there is no module shop.sub|not a package"),
         ("shop.Mein", {}, r"shop.py has no class Mein; it has Any, Mine$"),
+        ("taskfarmer.runners.Mine", {}, r"has no class Mine; it has ApptainerRunner, BasicRunner, "),
         ("shop.number", {}, r"number in .*shop.py is no class"),
         ("shop.NoRunner", {}, r"a class derived from taskfarmer.runners.Runner is wanted"),
         ("failing.Mine", {}, r"module failing cannot be imported: ZeroDivisionError: .*failing.py:2\)"),
