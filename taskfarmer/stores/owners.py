@@ -7,7 +7,8 @@
 On this host an owner is dead when nobody holds its presence and its process is gone: known at once. On another host it
 is dead when its presence is free and its counter has stood still for the whole window. Not everybody is asked each
 time: a thousand farmers that each look at a thousand would be a million looks. Who has found two living ones among
-those of other hosts, in an order of its own, leaves the rest to others; so each is looked at about twice a round.
+those of other hosts, in an order of its own, leaves the rest to others; so each is looked at about twice a round. Where
+locks do not exclude (`--lock soft`), everybody is watched by all, and only one whose counter stands still is silent.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LISTEN = 0.5
 
 
 class Around(NamedTuple):
-    """Who else there is: the dead, how many live as far as we know, here and on other hosts, and who is watched because
+    """Who else there is: the dead, how many live as far as we know, here and on other hosts, and who may be dead because
     nobody holds its presence."""
 
     dead: list[Owner]
@@ -52,6 +53,8 @@ class Owners:
         self._dead_after = dead_after
         self._vigils: dict[Owner, Vigil] = {}
         self._silences: dict[Owner, Vigil] = {}
+        #: Whether file locks exclude between hosts. Known of a farm that has soft ones, before we look at anybody.
+        self.locks_exclude = True
         #: The others, as they were when we last looked around.
         self.seen: list[Owner] = []
 
@@ -89,6 +92,8 @@ class Owners:
         """Whether an owner lives, as far as that can be told at once: of one on another host its presence is enough."""
         if self._is_here(owner):
             return self.lives(owner)
+        if not self.locks_exclude:
+            return not self.is_silent(owner) and os.path.exists(self._alive(owner))
         self._end_vigil(owner)  # by which we might hold its presence ourselves
         return presence.is_held(self._alive(owner), here=False)
 
@@ -226,8 +231,8 @@ class Owners:
         dead = [owner for owner in here if not self.lives(owner)]
         elsewhere = [owner for owner in others if not self._is_here(owner)]
         gone = self._dead_elsewhere(elsewhere)
-        silent = sorted(set(self._vigils) - set(gone))
-        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(self._vigils), silent)
+        silent = sorted(owner for owner in set(self._vigils) - set(gone) if self.is_silent(owner))
+        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(gone) - len(silent), silent)
 
     def _dead_elsewhere(self, owners: list[Owner]) -> list[Owner]:
         random.shuffle(owners)
@@ -243,15 +248,16 @@ class Owners:
         """Whether an owner is dead; one on another host is watched from now on until it shows a sign of life."""
         if self._is_here(owner):
             return not self.lives(owner)
-        vigil = self._vigils.setdefault(owner, Vigil(self._alive(owner), self._dead_after))
+        new = Vigil(self._alive(owner), self._dead_after, locks_exclude=self.locks_exclude)
+        vigil = self._vigils.setdefault(owner, new)
         is_dead = vigil.proves_death(clock())
         if not vigil.has_begun:
             self._end_vigil(owner)
         return is_dead
 
-    def is_watched(self, owner: Owner) -> bool:
+    def is_silent(self, owner: Owner) -> bool:
         """Whether an owner gave no sign of life when we last looked, and may be dead."""
-        return owner in self._vigils
+        return owner in self._vigils and self._vigils[owner].finds_silence
 
     def has_left_its_exchange(self, owner: Owner) -> bool:
         """Whether the writer of a journal, found by one who holds the lock, is dead. Its workers may live on.

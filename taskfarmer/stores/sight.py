@@ -45,7 +45,7 @@ class Sight:
     def is_first_of_job(self) -> bool:
         """Whether no other owner of our batch job comes before us, but for silent ones."""
         mates = [owner for owner in self._owners.seen if owner.job and owner.job == self._job]
-        return all(self._workdir.owner < owner or self._owners.is_watched(owner) for owner in mates)
+        return all(self._workdir.owner < owner or self._owners.is_silent(owner) for owner in mates)
 
     def may_be_at_work(self, anybody: bool, but: Collection[Owner]) -> bool:
         """Whether another owner of our batch job, or any other, may hold claims.

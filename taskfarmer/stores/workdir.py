@@ -130,7 +130,7 @@ class Workdir:
         try:
             if time.monotonic() - self._farm_read > farm_age:
                 self.farm = self._read_farm()
-            if self.farm is not None and self.farm["lock"]["path"] != self._lock.path:
+            if self.farm is not None and not self._has_the_right_lock:
                 self._change_lock(self.farm["lock"]["path"], self.farm["lock"]["kind"])
         except BaseException:
             self.journal.abandon()
@@ -149,7 +149,13 @@ class Workdir:
         self._lock = lock
 
     def _lock_at(self, path: str, kind: str) -> FarmLock:
+        self.owners.locks_exclude = kind != "soft"
         return FarmLock(path, kind, self._say_who_holds, self.shared, lambda: self._heed())
+
+    @property
+    def _has_the_right_lock(self) -> bool:
+        lock = (self._lock.path, self._lock.kind)
+        return self.farm is None or (self.farm["lock"]["path"], self.farm["lock"]["kind"]) == lock
 
     def _pass(self, seconds: float) -> None:
         until = time.monotonic() + seconds

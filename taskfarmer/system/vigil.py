@@ -4,7 +4,8 @@ Nothing here trusts a clock but this host's own, and that one only to tell wheth
 proof is ten samples, each a fresh read of the counter in `alive` while its lock is held; two samples are neither closer
 together than a tenth of the window nor further apart than a fifth: else the observer was stalled, and begins again.
 
-A counter that moves while we hold the lock is a lie of the lock: it does not exclude between these hosts.
+A counter that moves while we hold the lock is a lie of the lock: it does not exclude between these hosts. Where it is
+known that locks do not, or there are none, having it means nothing: then everybody is watched, the living, too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from taskfarmer.system.presence import Sign, read_sign, seize
 SAMPLES = 10
 #: Without locks, only silence speaks, and a frozen process is silent, too: so it must last longer.
 _WITHOUT_LOCKS = 4
+#: Then it is said to be silent after so many samples in which nothing moved.
+_SAMPLES_OF_SILENCE = 3
 _NOTHING = -1
 
 
@@ -29,11 +32,13 @@ class Vigil:
     """Watches one owner through its `alive`; `window` is how many seconds of silence prove it dead.
 
     `alone`: while nobody holds its presence. Else only its farmer is asked for, whose workers may live on.
+    `locks_exclude`: whether having its presence means anything.
     """
 
-    def __init__(self, alive: str, window: float, alone: bool = True) -> None:
+    def __init__(self, alive: str, window: float, alone: bool = True, locks_exclude: bool = True) -> None:
         self._alive = alive
         self._alone = alone
+        self._locks_exclude = locks_exclude
         self._window = window
         self._factor = 1
         self._fd: int | None = None
@@ -54,6 +59,11 @@ class Vigil:
         """Whether nobody else holds the owner's presence: it is dead, or the lock lies."""
         return self._fd is not None
 
+    @property
+    def finds_silence(self) -> bool:
+        """Whether it may be dead: nobody holds its presence, and where that means nothing its counter stands still."""
+        return self.has_begun and (self._factor == 1 or self._samples >= _SAMPLES_OF_SILENCE)
+
     def close(self) -> None:
         """Let go of the owner's presence."""
         if self._fd is not None and self._fd != _NOTHING:
@@ -70,14 +80,15 @@ class Vigil:
             self._fd = _NOTHING  # a verb, or one who died before it had shown itself
             return True
         seized = seize(fd)
-        if seized:
+        if seized and self._locks_exclude:
             self._fd = fd
             return True
         os.close(fd)
-        if seized is None:
-            self._fd = _NOTHING
-            self._factor = _WITHOUT_LOCKS
-        return seized is None
+        if seized is False:
+            return False
+        self._fd = _NOTHING
+        self._factor = _WITHOUT_LOCKS
+        return True
 
     @property
     def _spacing(self) -> float:

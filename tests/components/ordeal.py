@@ -99,7 +99,7 @@ def missing(name: str) -> str | None:
     """Why there is no such filesystem here."""
     if name in NFS:
         return nfs_guest.missing()
-    kind = name.split()[0].lower()
+    kind = name.split()[0].strip(",").lower()
     return two_mounts.missing(kind) if kind in ("flakyfs", "sshfs", "glusterfs", "moosefs") else None
 
 
@@ -475,6 +475,7 @@ FILESYSTEMS: dict[str, Open] = {
     "GlusterFS by default": _fuse(two_mounts.glusterfs),
     "GlusterFS without locks": _fuse(two_mounts.glusterfs, *FRESH, locks=False),
     "MooseFS": _fuse(two_mounts.moosefs),
+    "MooseFS, SESSION_SUSTAIN_TIME = 60": _fuse(two_mounts.moosefs, "SESSION_SUSTAIN_TIME = 60"),
     "sshfs": _fuse(two_mounts.sshfs),
 }
 NFS = {

@@ -107,6 +107,19 @@ def test_a_second_host_refuses_where_locks_lie(farm: Farm, disk: Path, name: str
         assert_all_finished_once(farm, mounts[0] / "work", 3)
 
 
+@pytest.mark.parametrize("locks", ["local", "ENOLCK"])
+def test_two_hosts_with_soft_locks_share_the_work_and_part(farm: Farm, disk: Path, locks: str) -> None:
+    """The last tasks run for so long that each host has looked at the other, whose presence means nothing."""
+    needs("flakyfs")
+    farm.write(*["echo $PROC_NUMBER >> ran; sleep 0.05"] * 60, *["echo $PROC_NUMBER >> ran; sleep 6"] * 4)
+    with two_mounts.flakyfs(disk, f"locks={locks}") as mounts:
+        farmers = [start_on(host, mounts, farm, "-n", "2", "--lock", "soft") for host in (1, 2)]
+        for farmer in farmers:
+            status, said = end_of(farmer)
+            assert status == 0 and "silent" not in said, said
+        assert_all_finished_once(farm, mounts[0] / "work", 64)
+
+
 @pytest.mark.parametrize("errno", WITHOUT_LOCKS)
 def test_without_locks_a_host_is_told_the_way_out_and_it_works(farm: Farm, disk: Path, errno: str) -> None:
     needs("flakyfs")

@@ -123,8 +123,9 @@ def _volume(name: str, kind: str, below: str = "", **options: object) -> str:
 
 
 @contextmanager
-def moosefs(folder: Path) -> Iterator[Mounts]:
-    """A master, a chunk server and two clients, in a network of their own: they refuse 127.0.0.1."""
+def moosefs(folder: Path, *options: str) -> Iterator[Mounts]:
+    """A master, a chunk server and two clients, in a network of their own: they refuse 127.0.0.1. `options` are lines of
+    mfsmaster.cfg."""
     net, address, port = f"mfs{os.getpid()}", "10.77.0.1", 29420
     for name in ("meta", "chunks", "cs"):
         _made(folder / name)
@@ -140,6 +141,7 @@ def moosefs(folder: Path) -> Iterator[Mounts]:
             f"MATO{who}_LISTEN_HOST = {address}\nMATO{who}_LISTEN_PORT = {port + n}\n"
             for n, who in enumerate(("ML", "CS", "CL"))
         )
+        + "".join(f"{line}\n" for line in options)
     )
     (folder / "chunks.cfg").write_text(
         f"{common}DATA_PATH = {folder}/cs\nHDD_CONF_FILENAME = {folder}/disks\nMASTER_PORT = {port + 1}\n"

@@ -117,3 +117,13 @@ def test_without_locks_the_silence_must_last_four_times_as_long(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     said = looks(vigil, 50)
     assert not any(said[:40]) and said[-1]
+
+
+def test_without_locks_only_one_whose_counter_stands_still_is_silent(alive: str) -> None:
+    """To have the presence of a living owner means nothing there: two that are out of work would wait for each other."""
+    vigil = Vigil(alive, 10 * SPACING, locks_exclude=False)
+    for number in range(20):
+        move(alive)
+        assert not looks(vigil, 1, start=100.0 + 4 * SPACING * number)[0] and not vigil.finds_silence
+    said = looks(vigil, 20, start=1000.0, every=4 * SPACING)
+    assert vigil.finds_silence and said.index(True) == 10
