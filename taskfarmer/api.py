@@ -64,7 +64,7 @@ class RunOptions(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a run is about to do. `slots_by_runner`: it was the runner that knew how many tasks may run at a time."""
+    """What a run is about to do. `room`: for how many tasks the job has room, where the runner knows."""
 
     tasklist: str
     workdir: str
@@ -77,7 +77,7 @@ class Start(NamedTuple):
     shell: str
     runner: Definition = BUILT_IN["runner"]
     tasklist_handler: Definition = BUILT_IN["tasklist"]
-    slots_by_runner: bool = False
+    room: int | None = None
 
 
 class Status(NamedTuple):
@@ -125,8 +125,8 @@ def _run(
     handler = reader.build(tasklist, workdir_path)
     checked: Runner = runner.build()
     checked.check(os.environ)
-    by_runner = checked.slots(os.environ) if options.slots is None else None
-    slots = by_runner or _slots(options.slots)
+    room = checked.slots(os.environ)
+    slots = room if room and options.slots is None else _slots(options.slots)
 
     def open_store() -> TextStore:
         workdir = Workdir(
@@ -145,7 +145,7 @@ def _run(
         start = Start(
             tasklist, workdir_path, store.owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
-            runner.definition, reader.definition, by_runner is not None,
+            runner.definition, reader.definition, room,
         )  # fmt: skip
         on_start(start)
         tally = Tally(slots, added)

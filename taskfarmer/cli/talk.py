@@ -337,8 +337,9 @@ class Bar:
 def _slots(start: Start) -> str:
     usable, machine, slots = start.usable_cores, start.machine_cores, start.slots
     count = "1 slot" if slots == 1 else f"{slots} slots"
-    if start.slots_by_runner:
-        return f"{count}: what the job has room for, by runner {start.runner.name}"
+    if start.room is not None:
+        room = "all that" if slots == start.room else f"{start.room} is what"
+        return f"{count}; {room} the job has room for, by runner {start.runner.name}"
     if start.asked_slots == 0:
         cores = "for the only core" if slots == 1 else "one for each core"
         return f"{count}, {cores}" + (f" this job may use (of {machine})" if usable < machine else "")
