@@ -16,6 +16,7 @@ from taskfarmer.runners.base import Runner, runs_itself
 from taskfarmer.settings.definitions import BUILT_IN, Definition
 from taskfarmer.settings.plugins import Loaded
 from taskfarmer.stores.base import Added
+from taskfarmer.stores.lines import check_command
 from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir, check_rights
@@ -240,7 +241,7 @@ class _Tasks:
     """What a tasklist handler reads. Reading ends when a stop is asked for: loading is all or nothing, so nothing has
     happened. What goes wrong in a user's class is told as such."""
 
-    def __init__(self, path: str, handler: TaskList, reader: Loaded, stop: Stop) -> None:
+    def __init__(self, path: str, handler: TaskList, reader: Loaded, stop: Stop | None = None) -> None:
         self.path = path
         self.appended_lines_are_new: bool = getattr(handler, "appended_lines_are_new", False)
         self._handler = handler
@@ -250,7 +251,7 @@ class _Tasks:
     def __iter__(self) -> Iterator[str]:
         try:
             for index, command in enumerate(self._handler):
-                if index % 4096 == 4095 and (request := self._stop.request):
+                if index % 4096 == 4095 and self._stop and (request := self._stop.request):
                     raise Interrupted(f"stopped ({request.reason}) while the list was read; nothing was started")
                 if not isinstance(command, str):
                     raise TypeError(f"command {index} is no text: {command!r:.80}")
@@ -281,14 +282,23 @@ def retry(farm: str, workdir: str | None = None, ids: Sequence[int] | None = Non
 def launches(tasklist: str, options: RunOptions, tell: Callable[[Notice], None]) -> Iterator[tuple[Task, Launch]]:
     """Each task of a list, and how it would be started. Touches nothing."""
     choices = _choices(tasklist, options, tell)
-    runner: Runner = choices.runner(options.runner, options.shell, options.overlap).build()
+    chosen = choices.runner(options.runner, options.shell, options.overlap)
+    runner: Runner = chosen.build()
     reader = choices.reader(options.tasklist_handler)
-    for id, command in enumerate(reader.build(tasklist, options.workdir or default_workdir(tasklist))):
+    handler = reader.build(tasklist, options.workdir or default_workdir(tasklist))
+    for id, command in enumerate(_Tasks(tasklist, handler, reader)):
+        check_command(id, command)
         task = Task(id, command)
         if runs_itself(runner):
             yield task, Launch("", (f"{type(runner).__name__}.run", command))
-        else:
-            yield task, runner.launch(task, Slot(0))
+            continue
+        try:
+            launch = runner.launch(task, Slot(0))
+        except FarmError:
+            raise
+        except Exception as error:
+            raise chosen.failed(f"cannot start task {id}", error) from error
+        yield task, launch
 
 
 def doctor(folder: str, options: "DoctorOptions", on_wait: Callable[[str, int], None]) -> "Doctor":

@@ -76,7 +76,8 @@ def _value(key: str, text: str) -> Iterator[str]:
 
 def _option(option: Option) -> str:
     default = f"default {option.default}" if option.default else "must be given"
-    return _wrapped(f"{option.name}: {option.help or option.type} ({option.type}, {default})")
+    about = f"{option.help} ({option.type}, {default})" if option.help else f"{option.type}, {default}"
+    return _wrapped(f"{option.name}: {about}")
 
 
 def _what_else(kind: str) -> Iterator[str]:

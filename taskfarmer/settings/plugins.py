@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from inspect import Parameter, Signature
 
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
 class Loaded(NamedTuple):
     """A class and the keyword arguments for its constructor."""
 
@@ -104,12 +107,12 @@ def _import(module: str, where: str) -> object:
 
 
 def _last_line_of(error: BaseException) -> str:
-    """Where an exception was raised, if in somebody's file."""
+    """Where an exception was raised, if in a file that is not ours."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     file = trace.tb_frame.f_code.co_filename if trace is not None else "<"
-    return "" if file[0] == "<" or trace is None else f" ({file}:{trace.tb_lineno})"
+    return "" if file[0] == "<" or trace is None or file.startswith(_PACKAGE) else f" ({file}:{trace.tb_lineno})"
 
 
 def _no_such_class(module: str, name: str, found: object, base: type | None) -> str:

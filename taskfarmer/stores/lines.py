@@ -64,10 +64,14 @@ def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
     """`ID command` lines, with ids from `first_id` on."""
     for id, command in enumerate(commands, first_id):
         if "\n" in command or not command:
-            raise StateError(
-                f"task {id}: one line is wanted for a command, found {command[:60]!r}; join lines with ';'"
-            )
+            check_command(id, command)
         yield f"{id} {command}\n".encode("utf-8", "surrogateescape")
+
+
+def check_command(id: int, command: str) -> None:
+    """Raise StateError for a command that would not stand in one line."""
+    if "\n" in command or not command:
+        raise StateError(f"task {id}: one line is wanted for a command, found {command[:60]!r}; join lines with ';'")
 
 
 def read_tasks(path: str) -> Iterator[Task]:

@@ -1,4 +1,4 @@
-"""A user's tasklist handler that goes wrong is told in a sentence, before anything is started."""
+"""A user's class, tasklist handler or runner, that goes wrong is told in a sentence, before anything is started."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ def define(shop, text: str) -> None:
     ("what", "message"),
     [
         ("7", "a.ini:1 [mine]: Gives cannot read the list: TypeError: command 1 is no text: 7"),
+        ("'a\\nb'", "task 1: one line is wanted for a command, found 'a\\nb'; join lines with ';'"),
         ("1 / 0", "a.ini:1 [mine]: Gives cannot read the list: ZeroDivisionError: division by zero"),
     ],
 )
 def test_a_handler_that_fails_is_named(shop, what: str, message: str) -> None:
     define(shop, f"TaskList = shop.Gives\nwhat = {what}")
-    done = shop.run("-t", "mine", check=2)
-    assert message in done.stderr and "Traceback" not in done.stderr
+    for dry in ((), ("--dry-run",)):
+        done = shop.run("-t", "mine", *dry, check=2)
+        assert done.stderr.endswith(f"{message}\n") and "Traceback" not in done.stderr
     assert shop.ids("finished") == []
 
 
@@ -64,3 +66,19 @@ def test_a_class_that_cannot_be_read_is_refused(shop) -> None:
 def test_who_names_what_is_gone_is_told_what_does_the_same(shop) -> None:
     define(shop, "TaskList = taskfarmer.atlas.AthenaTaskList")
     assert "docs/coming-from.md" in shop.run("-t", "mine", check=2).stderr
+
+
+def test_a_runner_of_the_users_that_fails_is_told_in_a_sentence_by_a_dry_run_too(farm) -> None:
+    (farm.folder / "mine.py").write_text(
+        "from taskfarmer.runners import BasicRunner\n"
+        "class Mine(BasicRunner):\n"
+        "    def launch(self, task, slot):\n"
+        "        return 1 / 0\n"
+    )
+    (farm.folder / "mine.ini").write_text("[mine]\nRunner = mine.Mine\n")
+    said = farm.write("true").run("--dry-run", "--runner", "mine", check=2).stderr
+    place = farm.folder / "mine.py"
+    assert said == (
+        "pytaskfarmer.py: mine.ini:1 [mine]: Mine cannot start task 0: "
+        f"ZeroDivisionError: division by zero ({place}:4)\n"
+    )
