@@ -53,6 +53,8 @@ class BasicRunner(Runner):
         cwd: str = "",
         taskdir: str = "",
     ) -> None:
+        if shell_mode not in shell.MODES:
+            raise UsageError(f"shell_mode: {', '.join(shell.MODES)} is wanted, found {shell_mode!r}")
         self.shell_mode = shell_mode
         self.setup = setup.strip()
         self.modules = modules
@@ -61,6 +63,8 @@ class BasicRunner(Runner):
         self.prefix = prefix.strip()
         self.cwd = os.path.abspath(os.path.expanduser(cwd)) if cwd else ""
         self.taskdir = os.path.expanduser(taskdir)
+        if "\n" in self.prefix or _has_comment(self.prefix):
+            raise UsageError(f"prefix: one line without a comment is wanted, found {self.prefix!r}")
         if taskdir and "{id}" not in taskdir:
             raise UsageError(f"taskdir: {{id}} is wanted in it, or all tasks would share it; found {taskdir!r}")
 
@@ -223,6 +227,16 @@ class BasicRunner(Runner):
     def _runs_alike(self, name: str, place: str) -> bool:
         program = self._find(name)
         return program is not None and _has_own_interpreter(os.path.abspath(os.path.join(place, program)))
+
+
+def _has_comment(line: str) -> bool:
+    """Whether a `#` begins a word: what is put behind such a line would not be run, and seem to have succeeded."""
+    if "#" not in line:
+        return False
+    import re
+
+    bare = re.sub(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", "q", line)
+    return bool(re.search(r"(^|[\s;&|(])#", bare))
 
 
 def _quoted(word: str) -> str:

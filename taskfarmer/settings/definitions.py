@@ -27,7 +27,7 @@ KEYS = {"runner": "Runner", "tasklist": "TaskList"}
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "runners.d")
 _FOLDERS = ("runners.d", "tasklists.d")
-_NAMES_A_CLASS = re.compile(rf"^({'|'.join(KEYS.values())})[ \t]*[=:]", re.MULTILINE)
+_NAMES_A_CLASS = re.compile(rf"^[ \t]*({'|'.join(KEYS.values())})[ \t]*[=:]", re.MULTILINE)
 _HEADER = re.compile(r"^\[(.+)\]", re.MULTILINE)
 _LARGEST = 1 << 20
 

@@ -169,3 +169,8 @@ def test_a_section_of_that_name_that_defines_nothing_of_the_kind_is_pointed_to(t
     write("a.ini", text)
     with pytest.raises(UsageError, match=r"; the section \[mine\] in a.ini has no line `Runner = CLASS`$"):
         look_up("runner", "mine")
+
+
+def test_keys_may_be_indented() -> None:
+    write("a.ini", "[mine]\n  Runner = m.C\n  x = 1\n")
+    assert found("mine").options == {"x": "1"}
