@@ -76,7 +76,9 @@ class ShifterRunner(Runner):
     def _script(self, command: str) -> tuple[str, ...]:
         setup = self.setup.strip()
         if setup:
-            command = shell.guarded(setup, command) if "\n" in setup else shell.both(setup, command)
+            # A comment at its end would take the command with it.
+            is_one_line = "\n" not in setup and "#" not in setup
+            command = shell.both(setup, command) if is_one_line else shell.guarded(setup, command)
         return shell.words_of(command)
 
 
