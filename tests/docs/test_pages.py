@@ -158,6 +158,7 @@ EXPLAINED = [
     "is no time",
     "is no size",
     "of that name; there are:",
+    "has no line",
     "has no such option; it has",
     "starts no steps of its own",
     "there is no farm here",
