@@ -62,7 +62,7 @@ def _lines(one: Described, at_length: bool, is_checked: bool) -> Iterator[str]:
     if one.trouble:
         yield f"  WRONG: {one.trouble}"
     elif one.missing:
-        yield f"  ok, but not on this host: {one.missing}"
+        yield f"  ok, but not here: {one.missing}"
     elif is_checked:
         yield "  ok: it can be built"
 
