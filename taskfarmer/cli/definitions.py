@@ -62,7 +62,7 @@ def _lines(one: Described, at_length: bool, is_checked: bool) -> Iterator[str]:
     if one.trouble:
         yield f"  WRONG: {one.trouble}"
     elif one.missing:
-        yield f"  ok, but not here: {one.missing}"
+        yield f"  ok: it can be built, but not used here: {one.missing}"
     elif is_checked:
         yield "  ok: it can be built"
 
