@@ -53,6 +53,7 @@ class Owners:
         self._dead_after = dead_after
         self._vigils: dict[Owner, Vigil] = {}
         self._silences: dict[Owner, Vigil] = {}
+        self._entered: set[Owner] = set()
         #: Whether file locks exclude between hosts. Known of a farm that has soft ones, before we look at anybody.
         self.locks_exclude = True
         #: The others, as they were when we last looked around.
@@ -67,8 +68,12 @@ class Owners:
         except FileNotFoundError:
             return []
         owners = [owner for name in sorted(names) if (owner := Owner.parse(name)) is not None]
-        # One that we may not enter is not open to the group yet: it holds nothing.
-        return [owner for owner in owners if os.access(self.folder(owner), os.R_OK | os.X_OK)]
+        # One that we may not enter is not open to the group yet: it holds nothing. Once it is open, it stays so.
+        self._entered = {owner for owner in owners if owner in self._entered or self._may_enter(owner)}
+        return [owner for owner in owners if owner in self._entered]
+
+    def _may_enter(self, owner: Owner) -> bool:
+        return os.access(self.folder(owner), os.R_OK | os.X_OK)
 
     def others(self) -> list[Owner]:
         """Every other owner."""

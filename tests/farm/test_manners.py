@@ -106,6 +106,8 @@ def test_a_farmer_that_stays_for_others_takes_no_lock_and_reads_little(farm: Far
     calls = traced(farm, "--wait-for-others")
     assert other.wait(60) == 0
     assert sum("/running" in arguments for _, _, arguments in calls) > 20, "it has looked at the other"
+    asked = [call for call in calls if "access" in call[1] and "/running/" in call[2]]
+    assert len(asked) <= 2, "whether it may look into a folder, its own or the other's: once, and not at each look"
     locks = [call for call in calls if call[1] == "flock" and "/lock>" in call[2] and "LOCK_EX" in call[2]]
     assert len(locks) <= 5, f"{len(locks)} times, to load the list, to ask what is left, and to leave"
     assert len(calls) <= 40 * len(locks) + 12 * 40, "\n".join(f"{name}({arguments}" for _, name, arguments in calls)
