@@ -175,8 +175,11 @@ class Pace:
     def _ahead(self, length: float) -> int:
         """How many tasks of this length to have beyond those that can begin at once."""
         if self.interval == INTERVAL:
+            until_next = self._tasks_in(INTERVAL, length)
             if length > 2 * INTERVAL:
-                return 0  # so long that each that ends may fetch the next
+                return (
+                    math.ceil(until_next) if until_next > 1 else 0
+                )  # so seldom that each that ends may fetch the next
             return math.ceil(self._tasks_in(_HORIZON, length))
         ahead = min(_MOST_AHEAD, self._tasks_in(0.5 + 1.4 * self.interval, length))
         return int(max(ahead, self._tasks_in(_HORIZON, length)))

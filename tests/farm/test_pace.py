@@ -61,10 +61,19 @@ def test_before_anything_is_known_one_round_is_asked_for_and_handed_out_one_by_o
 
 @given(st.floats(1.5, 1e5), st.integers(1, 64), st.integers(0, 64))
 def test_of_long_tasks_one_round_is_asked_for(length: float, slots: int, idle: int) -> None:
+    """Where so few end that each may fetch the next."""
+    length = max(length, 1.01 * slots * INTERVAL)
     pace = pace_that_knows(length, slots)
     idle = min(idle, slots)
     assert pace.want(0, idle, 10_000) == idle
     assert pace.batch(1000, more_to_come=True) == 1
+
+
+@given(st.floats(1.01, 10.0), st.integers(2, 64))
+def test_where_more_tasks_end_than_exchanges_are_allowed_the_next_are_there_already(length: float, slots: int) -> None:
+    ends = slots * INTERVAL / length  # until the next exchange
+    ahead = pace_that_knows(length, slots).want(0, 0, 10_000)
+    assert ahead == 0 if ends < 1 else ends <= ahead + 1e-6 <= ends + 1.001
 
 
 @given(st.floats(1e-4, 0.05), st.integers(1, 64))
