@@ -13,6 +13,7 @@ from typing import Sequence
 
 from taskfarmer import __version__
 from taskfarmer.api import DEFAULT_SLOTS, Start
+from taskfarmer.cli import streams
 from taskfarmer.cli.flags import PROGRAM, VERBS
 from taskfarmer.farm.deadline import TOO_LONG
 from taskfarmer.farm.notices import (
@@ -282,14 +283,9 @@ class Talk:
         except UnicodeEncodeError:
             print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
         except OSError:
-            self._fall_silent()
-
-    def _fall_silent(self) -> None:
-        self._silent = True
-        self._mode = "none"
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+            self._silent = True
+            self._mode = "none"
+            streams.stop_talking()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

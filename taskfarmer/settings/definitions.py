@@ -7,7 +7,8 @@
 Read, the later winning: the package's `runners.d/`; `~/.pytaskfarmer/runners.d/*.ini` and `tasklists.d/*.ini`; `./*.ini`;
 files that were named. Nothing is interpolated (`%` and `$` are the user's), keys keep their case, `[DEFAULT]` is a section
 like any other. A file that does not hold the section that is looked for is not even parsed, so it cannot be in the way.
-What a stranger may write is not obeyed: files in the current directory must be mine or root's.
+What a stranger may write is not obeyed: files in the current directory must be mine or root's, and so must modules beside
+a file that is.
 """
 
 from __future__ import annotations
@@ -102,14 +103,20 @@ def _ini_files(folder: str) -> list[str]:
 
 def _refusal(file: str) -> str:
     """Why a file in the current directory is not obeyed."""
+    reason = not_mine_alone(file)
+    return f"{reason} (chmod go-w, or --config names it all the same)" if reason else ""
+
+
+def not_mine_alone(file: str) -> str:
+    """Why what a file says may be a stranger's; "" if only root and I can have written it."""
     try:
         about = os.stat(file)
     except OSError as error:
         return error.strerror or "it cannot be read"
     if about.st_uid not in (0, os.geteuid()):
-        return "it belongs to somebody else (--config names it all the same)"
+        return "it belongs to somebody else"
     if about.st_mode & stat.S_IWOTH or (about.st_mode & stat.S_IWGRP and not _is_my_own_group(about.st_gid)):
-        return "others may write it (chmod go-w, or --config)"
+        return "others may write it"
     return ""
 
 

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from taskfarmer.errors import UsageError
-from taskfarmer.settings.definitions import KEYS, Definition
+from taskfarmer.settings.definitions import KEYS, Definition, not_mine_alone
 
 if TYPE_CHECKING:
     from inspect import Parameter, Signature
@@ -73,6 +73,7 @@ def load_class(definition: Definition, base: type | None) -> type:
     if definition.file and (folder := os.path.dirname(os.path.abspath(definition.file))) not in sys.path:
         # Last, so that a file of the user's cannot stand in for a module of Python's.
         sys.path.append(folder)
+    _refuse_a_strangers(module, definition, where)
     found = getattr(_import(module, where), name, None)
     if not isinstance(found, type):
         raise UsageError(f"{where}: {_no_such_class(module, name, found, base)}")
@@ -85,6 +86,20 @@ def load_class(definition: Definition, base: type | None) -> type:
             f"{where}: a class with __iter__ or __getitem__ is wanted, one command after another; this has neither"
         )
     return found
+
+
+def _refuse_a_strangers(module: str, definition: Definition, where: str) -> None:
+    """A file that only I may write must not have imported what a stranger put beside it."""
+    from importlib.util import find_spec
+
+    if not definition.file or not_mine_alone(definition.file):
+        return  # built in, or named on purpose: then what is beside it is trusted, too
+    top = module.partition(".")[0]
+    found = find_spec(top) if top not in sys.modules else None
+    file = found.origin if found and found.has_location else None
+    beside = os.path.join(os.path.dirname(os.path.abspath(definition.file)), "")
+    if file and file.startswith(beside) and (reason := not_mine_alone(file)):
+        raise UsageError(f"{where}: {file} is not imported: {reason}")
 
 
 def _import(module: str, where: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Iterator
@@ -54,6 +55,28 @@ def file(tmp_path: Path) -> Iterator[str]:
     sys.path[:] = before
     for name in ("shop", "failing", "exiting", "needy"):
         sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o602])
+def test_a_module_that_others_may_write_is_not_imported_for_a_file_that_they_may_not(file: str, mode: int) -> None:
+    Path(file).write_text("[mine]\nRunner = shop.Any\n")
+    module = Path(file).with_name("shop.py")
+    module.chmod(mode)
+    with pytest.raises(UsageError, match=rf"Runner = shop.Any: {module} is not imported: others may write it"):
+        load(file, "shop.Any")
+    assert "shop" not in sys.modules
+    Path(file).chmod(mode)  # who names such a file trusts what is beside it, too
+    load(file, "shop.Any")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_package_of_somebody_elses_is_not_imported_for_a_file_of_mine(file: str, tmp_path: Path) -> None:
+    Path(file).write_text("[mine]\nRunner = theirs.Any\n")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("raise SystemExit('it was imported')")
+    os.chown(tmp_path / "theirs" / "__init__.py", 65534, 65534)
+    with pytest.raises(UsageError, match="theirs/__init__.py is not imported: it belongs to somebody else"):
+        load(file, "theirs.Any")
 
 
 def load(file: str, dotted: str, **options: str) -> plugins.Loaded:
