@@ -177,9 +177,8 @@ class Pace:
         if self.interval == INTERVAL:
             until_next = self._tasks_in(INTERVAL, length)
             if length > 2 * INTERVAL:
-                return (
-                    math.ceil(until_next) if until_next > 1 else 0
-                )  # so seldom that each that ends may fetch the next
+                # Where they end so seldom that each may fetch the next, none is needed.
+                return math.ceil(until_next) if until_next > 1 else 0
             return math.ceil(self._tasks_in(_HORIZON, length))
         ahead = min(_MOST_AHEAD, self._tasks_in(0.5 + 1.4 * self.interval, length))
         return int(max(ahead, self._tasks_in(_HORIZON, length)))
