@@ -173,7 +173,9 @@ class Farmer:
             self._glance()
         asks = self._leaving.asks_who_works(self._tally.running_elsewhere)
         at_work = asks and self._store.may_be_at_work(self._policy.wait_for_others)
-        self._leaving.saw(at_work, len(self._store.company.silent))
+        company = self._store.company
+        in_doubt = company.in_doubt if self._tally.running_elsewhere else 0
+        self._leaving.saw(at_work, len(company.silent) + in_doubt)
         if self._leaving.begins_to_last(time.monotonic()):
             self._tell(Staying(self._tally.running_elsewhere))
 

@@ -42,13 +42,14 @@ class Company(NamedTuple):
 
     `others` other owners live, as far as we know, `elsewhere` of them on other hosts; `silent` ones of other hosts gave
     no sign and are watched: if that lasts, `recover` will take their tasks over; `stranded` tasks of dead ones may
-    still run and could not be ended from here.
+    still run and could not be ended from here; of `in_doubt` others nothing tells yet whether they live.
     """
 
     others: int = 0
     elsewhere: int = 0
     silent: Sequence[Owner] = ()
     stranded: int = 0
+    in_doubt: int = 0
 
 
 class Glance(NamedTuple):

@@ -36,12 +36,13 @@ _LISTEN = 0.5
 
 class Around(NamedTuple):
     """Who else there is: the dead, how many live as far as we know, here and on other hosts, and who may be dead because
-    nobody holds its presence."""
+    nobody holds its presence; of how many others nothing tells yet whether they live."""
 
     dead: list[Owner]
     living_here: int
     living_elsewhere: int
     silent: list[Owner]
+    in_doubt: int = 0
 
 
 class Owners:
@@ -237,7 +238,8 @@ class Owners:
         elsewhere = [owner for owner in others if not self._is_here(owner)]
         gone = self._dead_elsewhere(elsewhere)
         silent = sorted(owner for owner in set(self._vigils) - set(gone) if self.is_silent(owner))
-        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(gone) - len(silent), silent)
+        in_doubt = sum(vigil.is_in_doubt for vigil in self._vigils.values())
+        return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(gone) - len(silent), silent, in_doubt)
 
     def _dead_elsewhere(self, owners: list[Owner]) -> list[Owner]:
         random.shuffle(owners)
@@ -259,6 +261,12 @@ class Owners:
         if not vigil.has_begun:
             self._end_vigil(owner)
         return is_dead
+
+    def has_died(self, host: str, pid: int) -> bool:
+        """Whether who holds a soft lock on another host is dead, as a watched owner is. Of a program that is none nothing is known:
+        it may take its time."""
+        dead = [self.is_proved_dead(owner) for owner in self.others() if (owner.host, owner.pid) == (host, pid)]
+        return bool(dead) and all(dead)
 
     def is_silent(self, owner: Owner) -> bool:
         """Whether an owner gave no sign of life when we last looked, and may be dead."""

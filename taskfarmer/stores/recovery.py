@@ -36,7 +36,8 @@ class Recovery:
     def recover(self) -> list[Recovered]:
         """Take over the claims of dead owners; what they left running on this host is ended first."""
         around = self._owners.look_around()
-        self.company = Company(around.living_here + around.living_elsewhere, around.living_elsewhere, around.silent)
+        living = around.living_here + around.living_elsewhere
+        self.company = Company(living, around.living_elsewhere, around.silent, in_doubt=around.in_doubt)
         self.stranded.clear()
         recovered = []
         for owner in around.dead:

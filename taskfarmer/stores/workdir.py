@@ -150,7 +150,8 @@ class Workdir:
 
     def _lock_at(self, path: str, kind: str) -> FarmLock:
         self.owners.locks_exclude = kind != "soft"
-        return FarmLock(path, kind, self._say_who_holds, self.shared, lambda: self._heed())
+        has_died = self.owners.has_died
+        return FarmLock(path, kind, self._say_who_holds, self.shared, lambda: self._heed(), has_died)
 
     @property
     def _has_the_right_lock(self) -> bool:

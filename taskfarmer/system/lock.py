@@ -54,17 +54,20 @@ class FarmLock:
         on_wait: Callable[[], None] = lambda: None,
         shared: bool = False,
         meanwhile: Callable[[], None] = lambda: None,
+        has_died: Callable[[str, int], bool] = lambda host, pid: False,
     ) -> None:
+        """`has_died`: whether a process of another host is known to be dead, by host and pid: of a soft lock nothing else tells."""
         self.path = path
         self.kind = kind
         self._shared = shared
         self._on_wait = on_wait
         self._meanwhile = meanwhile
+        self._has_died = has_died
         self._held: _Flock | _Soft | None = None
         self.waited = 0.0  # seconds, when it was last taken
 
     def __enter__(self) -> FarmLock:
-        lock = self._held or (_Flock(self.path, self._shared) if self.kind == "flock" else _Soft(self.path))
+        lock = self._held or self._open()
         self.waited = 0.0
         if not lock.try_take():
             started = time.monotonic()
@@ -72,6 +75,9 @@ class FarmLock:
             self.waited = time.monotonic() - started
         self._held = lock
         return self
+
+    def _open(self) -> _Flock | _Soft:
+        return _Flock(self.path, self._shared) if self.kind == "flock" else _Soft(self.path, self._has_died)
 
     def _wait_for(self, lock: _Flock | _Soft, started: float) -> None:
         announced, pauses = False, Pauses()
@@ -128,14 +134,15 @@ class _Flock:
 
 
 class _Soft:
-    """filelock's strict soft lock; a claim left by a dead process of this host is removed, no other ever is."""
+    """filelock's strict soft lock; a claim left by a dead process is removed, on this host at once."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, has_died: Callable[[str, int], bool]) -> None:
         from filelock import StrictSoftFileLock, Timeout
 
         self._busy = Timeout
         self._unreadable_since: float | None = None
         self._path = path
+        self._has_died = has_died
         self._lock = StrictSoftFileLock(path + ".soft", thread_local=False)
 
     def try_take(self) -> bool:
@@ -168,10 +175,16 @@ class _Soft:
     def _break_claims_of_the_dead(self) -> None:
         try:
             for claim in self._lock.claims:
-                if _is_of_here(claim.hostname) and _is_gone(claim.pid, claim.start):
+                if self._is_of_the_dead(claim.hostname, claim.pid, claim.start):
                     self._lock.force_break(claim.name)
         except OSError:
             pass  # another one is changing it, or who waits with us was quicker: looked at again
+
+    def _is_of_the_dead(self, hostname: str, pid: int, start: int | None) -> bool:
+        if _is_of_here(hostname):
+            return _is_gone(pid, start)
+        host = hostname.partition("?pidns-")[0]
+        return host != process.host() and self._has_died(host, pid)
 
     def give(self) -> None:
         try:

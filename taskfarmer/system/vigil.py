@@ -45,12 +45,13 @@ class Vigil:
         self._last: Sign | None = None
         self._sampled_at = float("-inf")
         self._samples = 0
+        self._has_moved = False
 
     def proves_death(self, now: float) -> bool:
         """Whether it is dead. Ask again and again; `now` as `clock` tells it."""
         if self._fd is None and not self._begin():
             return False
-        if now - self._sampled_at >= self._spacing:
+        if now - self._sampled_at >= self._spacing or self._finds_life():
             self._sample(now)
         return self._samples > SAMPLES
 
@@ -63,6 +64,14 @@ class Vigil:
     def finds_silence(self) -> bool:
         """Whether it may be dead: nobody holds its presence, and where that means nothing its counter stands still."""
         return self.has_begun and (self._factor == 1 or self._samples >= _SAMPLES_OF_SILENCE)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether nothing tells yet whether it lives."""
+        return self.has_begun and not self.finds_silence and not self._has_moved
+
+    def _finds_life(self) -> bool:
+        return self.is_in_doubt and read_sign(self._alive) != self._last
 
     def close(self) -> None:
         """Let go of the owner's presence."""
@@ -97,6 +106,7 @@ class Vigil:
 
     def _sample(self, now: float) -> None:
         sign = read_sign(self._alive)
+        self._has_moved = self._has_moved or (self._samples > 0 and sign != self._last)
         if sign != self._last or now - self._sampled_at > 2 * self._spacing:
             self._samples = 0
         self._samples += 1

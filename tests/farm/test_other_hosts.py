@@ -215,13 +215,48 @@ def test_one_that_joins_where_locks_do_not_exclude_claims_nothing(farm: Farm) ->
 
 
 def test_an_exchange_that_died_with_its_host_is_done_by_another(farm: Farm) -> None:
-    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
-    farm.write("true", "true", "true")
-    journal = f"{farm.workdir.name}/journal"
-    dying = ["strace", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", journal, "-e", "inject=unlink:signal=KILL"]
-    command = ["unshare", "--uts", "sh", "-c", 'hostname n1 && exec "$@"', "sh", *dying, *PROGRAM, *SOON, "tasks.txt"]
-    subprocess.run(command, cwd=farm.folder, capture_output=True, timeout=60)
-    assert (farm.workdir / "journal").exists()
+    die_in_an_exchange(farm, 1)
     status, said = ended(farm.start_on("n2", *SOON), timeout=90)
     assert status == 0, said
     farm.assert_each_task_stands_once(3)
+
+
+def test_a_soft_lock_that_died_with_its_host_is_taken_from_it(farm: Farm) -> None:
+    """No kernel gives it back. The first exchange is that of a list, whose owner shows no sign of life yet."""
+    die_in_an_exchange(farm, 2, "--lock", "soft")
+    status, said = ended(farm.start_on("n2", *SOON), timeout=120)
+    assert status == 0, said
+    farm.assert_each_task_stands_once(3)
+
+
+def die_in_an_exchange(farm: Farm, number: int, *flags: str) -> None:
+    """The first host loses its power at the end of one of its exchanges."""
+    assert shutil.which("strace"), "strace is wanted: tests/components installs it"
+    farm.write("true", "true", "true")
+    journal = f"{farm.workdir.name}/journal"
+    dying = [
+        "strace",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        journal,
+        "-e",
+        f"inject=unlink:signal=KILL:when={number}",
+    ]
+    command = [
+        "unshare",
+        "--uts",
+        "sh",
+        "-c",
+        'hostname n1 && exec "$@"',
+        "sh",
+        *dying,
+        *PROGRAM,
+        *SOON,
+        *flags,
+        "tasks.txt",
+    ]
+    subprocess.run(command, cwd=farm.folder, capture_output=True, timeout=60)
+    assert (farm.workdir / "journal").exists()

@@ -125,5 +125,6 @@ def test_without_locks_only_one_whose_counter_stands_still_is_silent(alive: str)
     for number in range(20):
         move(alive)
         assert not looks(vigil, 1, start=100.0 + 4 * SPACING * number)[0] and not vigil.finds_silence
+        assert vigil.is_in_doubt is (number == 0), "until it was seen to move"
     said = looks(vigil, 20, start=1000.0, every=4 * SPACING)
     assert vigil.finds_silence and said.index(True) == 10
