@@ -44,6 +44,10 @@ class Pauses:
         return pause * self._chance(0.5, 1.0)
 
 
+def _is_unknown(host: str, pid: int) -> bool:
+    return False
+
+
 class FarmLock:
     """A lock file that is held for file work only: never across a spawn, a sleep or anybody else's code."""
 
@@ -54,7 +58,7 @@ class FarmLock:
         on_wait: Callable[[], None] = lambda: None,
         shared: bool = False,
         meanwhile: Callable[[], None] = lambda: None,
-        has_died: Callable[[str, int], bool] = lambda host, pid: False,
+        has_died: Callable[[str, int], bool] = _is_unknown,
     ) -> None:
         """`has_died`: whether a process of another host is known to be dead, by host and pid: of a soft lock nothing else tells."""
         self.path = path
@@ -136,7 +140,7 @@ class _Flock:
 class _Soft:
     """filelock's strict soft lock; a claim left by a dead process is removed, on this host at once."""
 
-    def __init__(self, path: str, has_died: Callable[[str, int], bool]) -> None:
+    def __init__(self, path: str, has_died: Callable[[str, int], bool] = _is_unknown) -> None:
         from filelock import StrictSoftFileLock, Timeout
 
         self._busy = Timeout
