@@ -11,7 +11,16 @@ import pytest
 
 pytestmark = pytest.mark.campaign
 
-SAFE = ["ext4", "tmpfs", "flakyfs", "GlusterFS", "NFS 4.2"]
+SAFE = [
+    "ext4",
+    "tmpfs",
+    "flakyfs",
+    "flakyfs cache=2",
+    "GlusterFS",
+    "GlusterFS by default",
+    "MooseFS, SESSION_SUSTAIN_TIME = 60",
+    "NFS 4.2",
+]
 LYING = ["flakyfs locks=local", "NFS 4.2, local_lock=all", "NFS 3, nolock"]
 WITHOUT_LOCKS = ["flakyfs locks=ENOLCK", "flakyfs locks=ENOSYS", "GlusterFS without locks", "NFS 3"]
 
@@ -39,7 +48,7 @@ def test_what_doctor_calls_safe_is_safe(name: str) -> None:
 
 
 def test_moosefs_is_safe_though_it_keeps_the_locks_of_a_host_without_power() -> None:
-    """For a day, as its master is set up by default: nobody takes over before."""
+    """For SESSION_SUSTAIN_TIME, by default a day: nobody takes over before."""
     row = row_of("MooseFS")
     assert (row.verdict, row.refused, row.lost, row.doubled, row.after_power) == ("safe", "", [], [], None)
 
