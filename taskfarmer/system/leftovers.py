@@ -56,7 +56,7 @@ def kill_marked(*marks: str, leaders: Collection[Leader] = (), name: str | None 
             break
         found |= alive
         slow = any(map(handles.is_handle, alive))
-        for pid in alive:
+        for pid in sorted(alive):  # parents first, as a rule: a script whose step is killed would go on to the next one
             _signal(pid, handles.how_to_end(pid, waited))
         time.sleep(0.1 if slow else 0.01)
     return len(found)

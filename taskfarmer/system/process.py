@@ -341,16 +341,19 @@ def _signal(pid: int, number: int) -> None:
         pass  # gone in the meantime, which is what we want
 
 
-def descendants(spare: frozenset[int] = frozenset()) -> set[int]:
-    """Every living descendant of this process but `spare` and theirs."""
-    found: set[int] = set()
+def descendants(spare: frozenset[int] = frozenset()) -> list[int]:
+    """Every living descendant of this process but `spare` and theirs.
+
+    Parents stand before their children, to be killed first: a script whose step is killed would go on to the next one.
+    """
+    found: dict[int, None] = {}
     todo = [os.getpid()]
     while todo:
         for child in children(todo.pop()):
             if child not in spare and child not in found and exists(child):
-                found.add(child)
+                found[child] = None
                 todo.append(child)
-    return found
+    return list(found)
 
 
 def children(pid: int) -> list[int]:

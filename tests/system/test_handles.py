@@ -64,7 +64,7 @@ def test_a_worker_in_a_hurry_lets_a_handle_or_its_helper_end_what_it_stands_for(
     done = subprocess.run(
         [sys.executable, "-c", WORKER, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.strip() == "9 set()", done.stderr
+    assert done.stdout.strip() == "9 []", done.stderr
     assert (tmp_path / "ended").exists() is ends_well
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -71,6 +72,22 @@ def test_what_ignores_term_is_killed_after_the_grace(tmp_path: Path) -> None:
     line = "trap '' TERM; echo $$ >> @R; while :; do sleep 0.1; done"
     said, pids = end(tmp_path, line, count=1, grace="0.3")
     assert said == f"{signal.SIGKILL:d} 0 True" and not process.exists(pids[0])
+
+
+def test_parents_are_ended_before_their_children(tmp_path: Path) -> None:
+    """A script whose step is ended first may go on to the next step, and what was cut short would seem to be done."""
+    for number in range(12):  # by chance they are in order
+        line = "echo $$ >> @R; echo $$ >> @R; exec sleep 600"
+        for _ in range(6):
+            line = f"echo $$ >> @R; sh -c {shlex.quote(line)} & wait"
+        task, ready = marked(tmp_path, line, TASKFARMER_OWNER=f"n1.1.7.{number}")
+        wait_until(lambda ready=ready: ready.read_text().count("\n") == 8, 30, "the chain stands")
+        try:
+            chain = list(dict.fromkeys(map(int, ready.read_text().split())))
+            assert [pid for pid in process.descendants() if pid in chain] == chain
+        finally:
+            os.killpg(task.pid, signal.SIGKILL)
+            task.wait(30)
 
 
 def test_what_cleans_up_on_term_has_its_grace(tmp_path: Path) -> None:
