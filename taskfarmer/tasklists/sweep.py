@@ -37,6 +37,10 @@ class SweepTaskList:
         self.workdir = workdir
         self._template = Template(command, quote)
         self._axes = {name: parse_axis(name, text) for name, text in axes.items()}
+        if os.path.isfile(path) and not path.endswith(".ini"):
+            raise UsageError(
+                f"the INI file of the sweep is wanted as its tasklist, found {path}, of which nothing would be read"
+            )
         if not axes:
             raise UsageError("an axis is wanted, found none; write for example: seed = 1..10")
         for name in axes:

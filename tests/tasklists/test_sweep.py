@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -110,3 +111,10 @@ def test_axes_are_gone_through_again_and_again() -> None:
     tasklist = SweepTaskList("study.ini", "w", "sim {x} {y}", x="1..3", y="1..2, a")
     assert list(tasklist) == list(tasklist)
     assert len(set(tasklist)) == 9
+
+
+def test_a_list_that_would_not_be_read_is_refused(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("one\n")
+    with pytest.raises(UsageError, match="the INI file of the sweep is wanted as its tasklist, found .*words.txt"):
+        SweepTaskList(str(words), "w", "sim {x}", x="1..3")
