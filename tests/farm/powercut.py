@@ -31,6 +31,7 @@ class Disk:
     def __init__(self, record: Path, is_safe: Callable[[str], bool]) -> None:
         self.changes: list[Change] = []
         self._paths = {0: ""}
+        self._folders: dict[tuple[object, object], object] = {}
         with open(record, "rb") as file:
             while words := _next(file):
                 self._note(words, is_safe)
@@ -39,6 +40,11 @@ class Disk:
         kind = words[0]
         if kind in ("create", "mkdir"):
             self._paths[words[3]] = f"{self._paths[words[1]]}/{words[2]}"
+        if kind == "mkdir":
+            self._folders[words[1], words[2]] = words[3]
+        elif kind == "rename" and (folder := self._folders.pop((words[1], words[2]), None)) is not None:
+            self._folders[words[3], words[4]] = folder
+            self._move(self._paths[folder], f"{self._paths[words[3]]}/{words[4]}")  # type: ignore[index]
         item: Item | None = None
         safe = False
         if kind in _NAMES:
@@ -48,6 +54,12 @@ class Disk:
             item = ("content", words[1])
             safe = is_safe(self._paths[words[1]])
         self.changes.append(Change(words, item, safe))
+
+    def _move(self, old: str, new: str) -> None:
+        """A folder has another name, and so has all in it."""
+        for number, path in self._paths.items():
+            if path == old or path.startswith(f"{old}/"):
+                self._paths[number] = new + path[len(old) :]
 
     def path_of(self, item: Item) -> str:
         """The path of a file, or of a name in its folder, as it was when it was made."""
