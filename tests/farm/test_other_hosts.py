@@ -150,7 +150,9 @@ def with_failing(tmp_path: Path, call: str, code: str) -> subprocess.CompletedPr
     alive.touch()
     program = f"from taskfarmer.system.presence import Presence, is_held; ALIVE = {str(alive)!r}; {code}"
     strace = ["strace", "-f", "-qq", "-o", str(trace), "-P", str(alive), "-e", f"inject={call}"]
-    done = subprocess.run([*strace, sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    # Not where we are: the package there would come before that of PYTHONPATH.
+    words = [*strace, sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "(INJECTED)" in trace.read_text()
     return done
 
