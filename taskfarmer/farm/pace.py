@@ -37,7 +37,7 @@ _HALF_LIFE = 2.0
 #: All slots are busy and none has ended anything for so long: what runs now is longer than what was learned from.
 _QUIET = 2.0
 #: Attempts that have ended are settled after so long, and the store is looked at by one that has nothing to do.
-_SETTLE, _LOOK = 1.0, 4.0
+SETTLE, _LOOK = 1.0, 4.0
 
 
 class Holding(NamedTuple):
@@ -93,6 +93,10 @@ class Pace:
         self._credit -= 1.0
         self._exchanged_at = now
 
+    def since_exchange(self, now: float) -> float:
+        """Seconds since the last one was made; infinite before the first."""
+        return now - self._exchanged_at
+
     def learn_exchange(self, waited: float, took: float) -> None:
         """An exchange took so long, of which it waited for the lock."""
         self._waits.append(waited)
@@ -106,7 +110,8 @@ class Pace:
     @property
     def interval(self) -> float:
         """Seconds between two exchanges, on the average."""
-        fair = max(INTERVAL, (self.others + 1) * self._usual_hold / _LOCK_TAKEN)
+        # Rounded: what arithmetic leaves over half a second must not pass for another interval.
+        fair = max(INTERVAL, round((self.others + 1) * self._usual_hold / _LOCK_TAKEN, 9))
         patient = self._usual_wait / _WAITING
         return min(_LONGEST, max(fair, min(patient, _MOST_PATIENT * fair)))
 
@@ -123,7 +128,7 @@ class Pace:
     def is_due(self, now: float, held: Holding, left: int | None) -> bool:
         """Whether there is a reason for an exchange. `left`: how many wait in the store, if known."""
         self._notice_quiet(now, held.idle)
-        since = now - self._exchanged_at
+        since = self.since_exchange(now)
         if left != 0:
             if self.runs_low(held.backlog, held.idle):
                 return True
@@ -136,7 +141,7 @@ class Pace:
         if not held.done:
             return False
         if held.backlog or held.busy:
-            return since >= max(_SETTLE, self.interval)
+            return since >= max(SETTLE, self.interval)
         if left == 0 and since >= INTERVAL:
             self._credit = max(1.0, self._credit)  # most likely the last one, so it comes at once
         return True

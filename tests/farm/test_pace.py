@@ -73,7 +73,7 @@ def test_of_long_tasks_one_round_is_asked_for(length: float, slots: int, idle: i
 def test_where_more_tasks_end_than_exchanges_are_allowed_the_next_are_there_already(length: float, slots: int) -> None:
     ends = slots * INTERVAL / length  # until the next exchange
     ahead = pace_that_knows(length, slots).want(0, 0, 10_000)
-    assert ahead == 0 if ends < 1 else ends <= ahead + 1e-6 <= ends + 1.001
+    assert ahead == 0 if ends <= 1 else ends <= ahead + 1e-6 <= ends + 1.001
 
 
 @given(st.floats(1e-4, 0.05), st.integers(1, 64))
