@@ -102,6 +102,10 @@ class Owner(NamedTuple):
         """The batch job it runs in, "" outside of one."""
         return self.nonce.partition("-")[2]
 
+    def is_mate_of(self, other: "Owner") -> bool:
+        """Whether both run in the same batch job."""
+        return bool(self.job) and self.job == other.job
+
     def __str__(self) -> str:
         return f"{self.host}.{self.pid}.{self.start}.{self.nonce}"
 

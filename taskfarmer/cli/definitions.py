@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Iterable, Iterator, Sequence
 
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.errors import UsageError
 from taskfarmer.farm import choices
 from taskfarmer.farm.choices import Described
@@ -23,13 +22,13 @@ def main(kind: str, words: Sequence[str]) -> int:
         chosen = [_checked(one) for one in chosen]
     troubles = [str(one) for one in found if isinstance(one, UsageError)]
     if args.json:
-        print(_json(chosen, troubles))
+        streams.say(_json(chosen, troubles))
     else:
-        print("\n".join(line for one in chosen for line in _lines(one, bool(args.names), args.check)))
+        streams.say("\n".join(line for one in chosen for line in _lines(one, bool(args.names), args.check)))
         for trouble in troubles:
-            print(f"{flags.PROGRAM}: {trouble}", file=sys.stderr)
+            streams.complain(f"{flags.PROGRAM}: {trouble}")
         if not args.names:
-            print("\n".join(_what_else(kind)))
+            streams.say("\n".join(_what_else(kind)))
     return 2 if args.check and (troubles or any(one.trouble for one in chosen)) else 0
 
 

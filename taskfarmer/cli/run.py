@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from argparse import Namespace
 from typing import Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags
+from taskfarmer.cli import flags, streams
 from taskfarmer.cli.talk import Talk
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
@@ -53,7 +52,7 @@ def exit_status(summary: Summary) -> int:
 def _dry_run(tasklist: str, options: api.RunOptions) -> int:
     def note(notice: Notice) -> None:
         if isinstance(notice, Trouble):
-            print(f"{flags.PROGRAM}: {notice.message}", file=sys.stderr)
+            streams.complain(f"{flags.PROGRAM}: {notice.message}")
 
     try:
         for task, launch in api.launches(tasklist, options, note):

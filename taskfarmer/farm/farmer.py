@@ -22,7 +22,7 @@ from taskfarmer.farm.leaving import Leaving
 from taskfarmer.farm.lookout import Lookout
 from taskfarmer.farm.mourning import Mourning
 from taskfarmer.farm.notices import Notice, Staying, Stopping, Summary, Trouble, WorkerLost
-from taskfarmer.farm.pace import Holding, Pace
+from taskfarmer.farm.pace import SETTLE, Holding, Pace
 from taskfarmer.farm.policy import Policy
 from taskfarmer.farm.pool import Crew, Heard, Lost
 from taskfarmer.farm.results import Results
@@ -80,7 +80,6 @@ class Farmer:
         self._store_trouble, self._worker_trouble = DiskTrouble(), DiskTrouble()
         self._left_before = before.left
         self._left: int | None = None  # how many tasks wait in the store; None: we must ask it
-        self._polled_at = 0.0
         self._gave_up: str | None = None
         self._fenced: Fenced | None = None
 
@@ -231,7 +230,6 @@ class Farmer:
         if now < self._store_trouble.try_at:
             return
         self._pace.exchanged(now)
-        self._polled_at = now
         self._visit_store(self._exchange)
 
     def _visit_store(self, act: Callable[[], object]) -> None:
@@ -270,7 +268,7 @@ class Farmer:
         if self._deadline.must_be_known and self._must_know_end:
             return False
         if self._health.is_suspect:
-            return bool(self._stock.done) and now - self._polled_at >= 1.0
+            return bool(self._stock.done) and self._pace.since_exchange(now) >= SETTLE
         return self._pace.is_due(now, self._holding, self._left)
 
     @property

@@ -13,7 +13,6 @@ from typing import Mapping
 from taskfarmer.model import Launch, Slot, Task
 from taskfarmer.runners import shell
 from taskfarmer.runners.base import Runner, find_or_refuse, words
-from taskfarmer.system.process import find_program
 
 #: With these it does not pass the environment on.
 _WITHOUT_ENVIRONMENT = frozenset(("--cleanenv", "-e", "--containall", "-C"))
@@ -65,7 +64,7 @@ class ApptainerRunner(Runner):
         """apptainer, with a shell in it."""
         script = shell.in_image(self.setup, task.command, self.shell)
         return Launch(
-            find_program(self.program, os.environ.get("PATH", "")) or "",
+            self._programs.find(self.program) or "",
             (
                 os.path.basename(self.program),
                 "exec",

@@ -7,6 +7,7 @@ ended.
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import IO, Mapping
 
@@ -27,6 +28,10 @@ class Runner:
     def launch(self, task: Task, slot: Slot) -> Launch:
         """The program and argv, the additions to the environment and the directory for this task."""
         raise NotImplementedError(f"{type(self).__name__} has no launch(task, slot)")
+
+    @functools.cached_property
+    def _programs(self) -> process.Programs:
+        return process.Programs(os.environ.get("PATH", ""))
 
     def slots(self, environ: Mapping[str, str]) -> int | None:
         """How many tasks may run at a time, where the runner knows better than the number of cores here. Else None."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from typing import TYPE_CHECKING, Mapping
 
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Launch, Slot, Task
 from taskfarmer.runners import shell
 from taskfarmer.runners.base import Runner, words
-from taskfarmer.system.process import find_program, host
+from taskfarmer.system.process import Programs, host
 
 if TYPE_CHECKING:
     from taskfarmer.runners.conda import Environment
-
-_REMEMBER = 1.0
 
 
 class BasicRunner(Runner):
@@ -40,7 +37,6 @@ class BasicRunner(Runner):
     shell_mode = "auto"
     setup = conda = venv = prefix = cwd = taskdir = ""
     modules: list[str] | None = None
-    _forget_at = 0.0
 
     def __init__(
         self,
@@ -200,8 +196,8 @@ class BasicRunner(Runner):
         return shell.Shells.here(self._environ)
 
     @functools.cached_property
-    def _found(self) -> dict[str, str | None]:
-        return {}
+    def _programs(self) -> Programs:
+        return Programs(self._path)
 
     @functools.cached_property
     def _path(self) -> str:
@@ -213,16 +209,9 @@ class BasicRunner(Runner):
         return bool(self.cwd or self.taskdir) and not all(folder[:1] == "/" for folder in self._path.split(":"))
 
     def _find(self, name: str) -> str | None:
-        """Where a program is. Remembered for a second: a long PATH on a shared disk costs a look per folder."""
-        now = time.monotonic()
-        if now >= self._forget_at:
-            self._found.clear()
-            self._forget_at = now + _REMEMBER
         if self._path_moves and "/" not in name:
             return None
-        if name not in self._found:
-            self._found[name] = find_program(name, self._path)
-        return self._found[name]
+        return self._programs.find(name)
 
     def _runs_alike(self, name: str, place: str) -> bool:
         program = self._find(name)

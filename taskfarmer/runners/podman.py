@@ -18,7 +18,6 @@ from typing import Mapping
 from taskfarmer.model import Launch, Slot, Task
 from taskfarmer.runners import shell
 from taskfarmer.runners.base import Runner, find_or_refuse, words
-from taskfarmer.system.process import find_program
 
 _PASSED_ON = ("PROC_NUMBER", *(f"TASKFARMER_{name}" for name in ("TASK_ID", "ATTEMPT", "SLOT", "OWNER", "WORKDIR")))
 #: Where podman looks for its init; see helper_binaries_dir in containers.conf(5).
@@ -73,7 +72,7 @@ class PodmanRunner(Runner):
         """podman, with a shell in it."""
         script = shell.in_image(self.setup, task.command, self.shell)
         return Launch(
-            find_program(self.program, os.environ.get("PATH", "")) or "",
+            self._programs.find(self.program) or "",
             (os.path.basename(self.program), "run", *self._options(), self.image, self.shell, *script),
         )
 

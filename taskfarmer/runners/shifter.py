@@ -13,7 +13,7 @@ from typing import Mapping
 from taskfarmer.model import Launch, Slot, Task
 from taskfarmer.runners import shell
 from taskfarmer.runners.base import Runner, find_or_refuse, words
-from taskfarmer.system.process import find_program, host
+from taskfarmer.system.process import host
 
 _BASH = "/bin/bash"
 
@@ -57,7 +57,7 @@ class ShifterRunner(Runner):
         scratch = _scratch(task) if str(self.tempdir).lower() == "true" else None
         workdir = [] if scratch is None else [f"--workdir={scratch}"]
         return Launch(
-            find_program("shifter", os.environ.get("PATH", "")) or "",
+            self._programs.find("shifter") or "",
             ("shifter", "--image", self.image, *workdir, *self._options(), "--", _BASH, *self._script(task.command)),
             {"BASH_ENV": None} if "BASH_ENV" in os.environ else {},  # the file it names is not in the image
             scratch=scratch,

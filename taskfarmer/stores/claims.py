@@ -17,7 +17,7 @@ from taskfarmer.model import Attempt, Claim, State
 from taskfarmer.stores import waiting
 from taskfarmer.stores.base import Exchange
 from taskfarmer.stores.journal import Pending
-from taskfarmer.stores.lines import TASK_FILES, claim_line, decode, encode, owner_file, task_line
+from taskfarmer.stores.lines import TASK_FILES, claim_line, decode, encode, owner_file, task_line, tasks_of
 from taskfarmer.stores.placing import Placing, append, no_lines
 from taskfarmer.stores.section import Section
 from taskfarmer.stores.tidy import Tidy
@@ -153,8 +153,7 @@ class Claims:
         """How many tasks stand in no file and are not ours: known without looking at each owner."""
         self._workdir.read_farm_again()
         standing = sum(section.sizes[name].lines for name in TASK_FILES)
-        total: int = section.farm["next_id"] - section.farm.get("dropped", 0)
-        return max(0, total - standing - mine)
+        return max(0, tasks_of(section.farm) - standing - mine)
 
     # What came of it
 

@@ -17,7 +17,7 @@ lock                          unless it lives elsewhere; holds the farm's nonce
 """
 
 import os
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple
 
 from taskfarmer.errors import StateError
 from taskfarmer.model import Owner, Task
@@ -130,6 +130,12 @@ def parse_sizes(content: bytes | None) -> dict[str, Size] | None:
             return None
         sizes[words[0].decode()] = Size(int(words[1]), int(words[2]))
     return sizes if all(name in sizes for name in STATE_FILES) else None
+
+
+def tasks_of(farm: Mapping[str, Any]) -> int:
+    """How many tasks a farm has: every id that was given, but those of lines that were removed before they ran."""
+    count: int = farm["next_id"] - farm.get("dropped", 0)
+    return count
 
 
 def parse_farm(path: str, content: bytes) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ class Owners:
     def of_my_job(self) -> list[Owner]:
         """Every other owner of our batch job that lives, as far as that can be told at once: the farmer itself, not only its
         workers. The presence of a dead one on this host may be held by another host that watches it."""
-        mine = [owner for owner in self.others() if owner.job and owner.job == self._me.job]
+        mine = [owner for owner in self.others() if owner.is_mate_of(self._me)]
         return [o for o in mine if (not process.is_gone(o) if self._is_here(o) else self.seems_alive(o))]
 
     def seems_alive(self, owner: Owner) -> bool:

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Iterable, Iterator
 
 from taskfarmer.stores.base import Added
-from taskfarmer.stores.lines import EXCHANGE, STATE_FILES, Size, format_farm, format_sizes, parse_sizes
+from taskfarmer.stores.lines import EXCHANGE, STATE_FILES, Size, format_farm, format_sizes, parse_sizes, tasks_of
 from taskfarmer.system import files
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Section:
     def added(self, new: int, dropped: int = 0) -> Added:
         """What became of a list, once everything is written down."""
         return Added(
-            self.farm["next_id"] - self.farm.get("dropped", 0),
+            tasks_of(self.farm),
             new,
             dropped,
             self.left,

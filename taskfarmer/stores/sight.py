@@ -12,7 +12,7 @@ from typing import Collection
 
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Glance
-from taskfarmer.stores.lines import TASK_FILES, parse_sizes
+from taskfarmer.stores.lines import TASK_FILES, parse_sizes, tasks_of
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
 
@@ -26,7 +26,6 @@ class Sight:
     def __init__(self, workdir: Workdir) -> None:
         self._workdir = workdir
         self._owners = workdir.owners
-        self._job = workdir.owner.job
         self._at_work: Owner | None = None
         self._to_ask: list[Owner] = []
 
@@ -35,8 +34,7 @@ class Sight:
         sizes, farm = parse_sizes(files.read_file(os.path.join(self._workdir.path, "sizes"))), self._workdir.farm
         if sizes is None or farm is None:
             return None
-        total: int = farm["next_id"] - farm.get("dropped", 0)
-        elsewhere = total - sum(sizes[name].lines for name in TASK_FILES) - mine
+        elsewhere = tasks_of(farm) - sum(sizes[name].lines for name in TASK_FILES) - mine
         if elsewhere < 0:
             return None  # tasks were added that we do not know of
         left = sizes["toprocess"].lines + sizes["later"].lines
@@ -44,7 +42,7 @@ class Sight:
 
     def is_first_of_job(self) -> bool:
         """Whether no other owner of our batch job comes before us, but for silent ones."""
-        mates = [owner for owner in self._owners.seen if owner.job and owner.job == self._job]
+        mates = [owner for owner in self._owners.seen if owner.is_mate_of(self._workdir.owner)]
         return all(self._workdir.owner < owner or self._owners.is_silent(owner) for owner in mates)
 
     def may_be_at_work(self, anybody: bool, but: Collection[Owner]) -> bool:
@@ -56,7 +54,9 @@ class Sight:
         if self._at_work is not None and self._at_work not in but and self._owners.claims_of(self._at_work):
             return True
         if self._at_work is not None or not self._to_ask:
-            self._to_ask = [o for o in self._owners.seen if o not in but and (anybody or o.job == self._job)]
+            self._to_ask = [
+                o for o in self._owners.seen if o not in but and (anybody or o.is_mate_of(self._workdir.owner))
+            ]
             random.shuffle(self._to_ask)
         few, self._to_ask = self._to_ask[:_MOST], self._to_ask[_MOST:]
         self._at_work = next((owner for owner in few if self._owners.claims_of(owner)), None)

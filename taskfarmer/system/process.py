@@ -24,6 +24,7 @@ _RESET = [
     signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
 ]  # fmt: skip
 _AFTER_KILL = 2.0
+_REMEMBER = 1.0
 
 
 # Who a process is
@@ -188,6 +189,25 @@ def find_program(name: str, path: str) -> str | None:
         if os.access(candidate, os.X_OK):
             return candidate
     return None
+
+
+class Programs:
+    """Where the programs of a `PATH` are. Remembered for a second: a long one on a shared disk costs a look per folder."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._found: dict[str, str | None] = {}
+        self._forget_at = 0.0
+
+    def find(self, name: str) -> str | None:
+        """As `find_program` does."""
+        now = time.monotonic()
+        if now >= self._forget_at:
+            self._found.clear()
+            self._forget_at = now + _REMEMBER
+        if name not in self._found:
+            self._found[name] = find_program(name, self._path)
+        return self._found[name]
 
 
 # Waiting
