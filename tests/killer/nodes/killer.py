@@ -164,9 +164,7 @@ class Killer:
             if self.violations:
                 raise Violation(f"after step {self._step}")
             if isinstance(step, Attack):
-                self._pass(step.wait)
-                self._wait_for_a_farmer()
-                self._attack(step)
+                self._strike(step)
             else:
                 self._do(step)
         self._come_to_the_end()
@@ -316,6 +314,16 @@ class Killer:
         subprocess.run(words, env=self._slurm.env, capture_output=True, timeout=PATIENCE)
 
     # Attacks
+
+    def _strike(self, attack: Attack) -> None:
+        """Attack until somebody is hit: who was meant may have gone in that instant."""
+        hits, patience = len(self.hits), now() + HANG
+        while len(self.hits) == hits:
+            if now() > patience:
+                raise Violation(f"nobody could be hit: {attack}\n{self._slurm.say('squeue')}")
+            self._pass(attack.wait)
+            self._wait_for_a_farmer()
+            self._attack(attack)
 
     def _attack(self, attack: Attack) -> None:
         farmer, worker = self._aim(attack)
