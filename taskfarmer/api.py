@@ -16,10 +16,11 @@ from taskfarmer.runners.base import Runner, runs_itself
 from taskfarmer.settings.definitions import BUILT_IN, Definition
 from taskfarmer.settings.plugins import Loaded
 from taskfarmer.stores.base import Added
+from taskfarmer.stores.folder import check_rights
 from taskfarmer.stores.lines import check_command
 from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.stores.textfiles import TextStore
-from taskfarmer.stores.workdir import Workdir, check_rights
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files, job, leftovers, process, resources
 from taskfarmer.system.lock import is_local
 from taskfarmer.tasklists.base import TaskList

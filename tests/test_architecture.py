@@ -15,13 +15,13 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("rich", "yaml", "sqlite3", "filelock", "asyncio", "dataclasses", "hashlib", "subprocess")
 
 
-def test_every_module_imports_from_its_own_room_or_below() -> None:
+def test_every_module_imports_from_its_own_room_or_below_and_none_in_a_circle() -> None:
     lint = "from importlinter.cli import lint_imports_command as lint; lint()"
     done = subprocess.run(
         [sys.executable, "-c", lint, "--config", "setup.cfg", "--no-cache"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 kept, 0 broken" in done.stdout
+    assert "2 kept, 0 broken" in done.stdout
 
 
 def test_every_room_is_in_the_contract() -> None:

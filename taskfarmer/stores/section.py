@@ -6,18 +6,34 @@ Under the lock there is file work only. A section that raises before its commit 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from taskfarmer.stores.base import Added
 from taskfarmer.stores.lines import EXCHANGE, STATE_FILES, Size, format_farm, format_sizes, parse_sizes, tasks_of
+from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import files
-
-if TYPE_CHECKING:
-    from taskfarmer.stores.workdir import Workdir
 
 #: What is added goes through the journal when it is fewer lines and bytes than this; more is written aside.
 _FEW, _SMALL = 4096, 1 << 18
+
+
+@contextmanager
+def alone_in(workdir: Workdir, farm_age: float = 0.0) -> Iterator[Section]:
+    """Be alone in the workdir. What is written down is done at the end, wholly or not at all.
+
+    `farm_age`: how many seconds old the content of `farm.json` may be.
+    """
+    with workdir.entered(farm_age):
+        section = Section(workdir)
+        try:
+            yield section
+        except BaseException:
+            if not section.is_done:
+                workdir.journal.abandon()
+            raise
+        section.commit()
 
 
 class Section:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator
 
 from taskfarmer.stores.repair import repair
-from taskfarmer.stores.section import Section
+from taskfarmer.stores.section import Section, alone_in
 from taskfarmer.stores.workdir import Workdir
 
 
@@ -26,9 +26,9 @@ class Tidy:
     def section(
         self, names: Iterable[str] | Callable[[Section], Iterable[str]], farm_age: float = 0.0
     ) -> Iterator[Section]:
-        """A section in which these files are as the last exchange left them. `farm_age`: see Workdir.section."""
+        """A section in which these files are as the last exchange left them. `farm_age`: see alone_in."""
         while True:
-            with self._workdir.section(farm_age) as section:
+            with alone_in(self._workdir, farm_age) as section:
                 to_touch = names(section) if callable(names) else names
                 if self._workdir.farm is None or not (section.was_edited(to_touch) or self._can_bring_back(section)):
                     yield section

@@ -10,14 +10,13 @@ from typing import Any, Callable, Iterator
 
 from taskfarmer.errors import DiskError, LockError, StateError, UsageError, WorkdirGone
 from taskfarmer.model import Owner
+from taskfarmer.stores.folder import check_places, check_rights, make_workdir
 from taskfarmer.stores.journal import Journal
-from taskfarmer.stores.lines import FORMAT, STATE_FILES, Size, parse_farm
+from taskfarmer.stores.lines import FORMAT, Size, parse_farm
 from taskfarmer.stores.owners import DEAD_AFTER, Owners
-from taskfarmer.stores.section import Section
 from taskfarmer.system import files
 from taskfarmer.system.lock import ANNOUNCE_AFTER, FarmLock, check_lock_dir, choose_place
 
-_FOLDERS = ("running", "logs")
 _LOOK_AGAIN, _LOOK_AGAIN_AT_MOST = 0.05, 1.0
 #: How long one who waits hears nothing of what else happens to him.
 _DEAF = 0.1
@@ -43,11 +42,11 @@ class Workdir:
         self._farm_read = 0.0
         self._on_wait = on_wait
         self._heed: Callable[[], None] = _nothing
-        _check_places(path)
+        check_places(path)
         check_rights(path)
         if lock_dir is not None:
             check_lock_dir(lock_dir)
-        _make_workdir(path, shared)
+        make_workdir(path, shared)
         self.shared = bool(os.stat(path).st_mode & 0o020)
         self.owners = Owners(path, owner, dead_after)
         self.journal = Journal(path, owner, self.owners.has_left_its_exchange, self.shared)
@@ -81,22 +80,12 @@ class Workdir:
             self._heed = _nothing
 
     @contextmanager
-    def section(self, farm_age: float = 0.0) -> Iterator[Section]:
-        """Be alone in the workdir. What is written down is done at the end, wholly or not at all.
-
-        `farm_age`: how many seconds old the content of `farm.json` may be.
-        """
+    def entered(self, farm_age: float) -> Iterator[None]:
+        """Be alone in the workdir: with its lock, and the journal in our hands. See section.alone_in."""
         try:
             self._enter(farm_age)
-            section = Section(self)
             try:
-                try:
-                    yield section
-                except BaseException:
-                    if not section.is_done:
-                        self.journal.abandon()
-                    raise
-                section.commit()
+                yield
             finally:
                 self._leave()
         except OSError as error:
@@ -248,64 +237,3 @@ class Workdir:
 
 def _nothing() -> None:
     pass
-
-
-def _check_places(path: str) -> None:
-    """Refuse a folder that holds somebody else's things, before anything is made in it."""
-    for name in (*STATE_FILES, "sizes", "journal", "farm.json", "lock"):
-        if os.path.isdir(os.path.join(path, name)):
-            raise StateError(f"{path}/{name}: a file is wanted, found a folder. Use another --workdir")
-    for name in ("running", "logs"):
-        place = os.path.join(path, name)
-        if os.path.lexists(place) and not os.path.isdir(place):
-            raise StateError(f"{path}/{name}: a folder is wanted, found a file. Use another --workdir")
-    try:
-        parse_farm(os.path.join(path, "farm.json"), files.read_file(os.path.join(path, "farm.json")) or b"")
-    except OSError:
-        pass  # not there, or not ours to read: whoever opens it for writing says so
-
-
-def check_rights(path: str) -> None:
-    """Refuse a workdir in which something is not ours to write: to find that out later would be in the middle."""
-    for name in ("farm.json", "lock", *STATE_FILES, "sizes", "timeline.json"):
-        try:
-            os.close(os.open(os.path.join(path, name), os.O_RDWR | os.O_CLOEXEC))
-        except PermissionError as error:
-            raise _not_ours(path, name) from error
-        except OSError:
-            pass  # not there, or worse: whoever needs it says so
-    for name in ("", "running", "logs"):
-        place = os.path.join(path, name)
-        is_ours = not os.path.isdir(place) or os.access(place, os.W_OK | os.X_OK)
-        if not is_ours and not os.statvfs(place).f_flag & os.ST_RDONLY:  # of such a disk somebody else will tell
-            raise _not_ours(path, name)
-
-
-def _not_ours(path: str, name: str) -> UsageError:
-    place = os.path.join(path, name) if name and os.access(path, os.X_OK) else path
-    return UsageError(
-        f"{place} belongs to {files.owner_of(place)}: Permission denied. Use a --workdir you can write to, "
-        "or make this one with --shared"
-    )
-
-
-def _make_workdir(path: str, shared: bool) -> None:
-    try:
-        if os.path.lexists(path) and not os.path.isdir(path):
-            raise UsageError(f"{path}: a folder is wanted for the workdir, found a file. Use another --workdir")
-        parent = os.path.dirname(os.path.abspath(path))
-        os.makedirs(parent, exist_ok=True)
-        is_new = not files.read_file(os.path.join(path, "farm.json"))
-        # A group that works together has such folders. (A mere setgid bit is inherited by each user's own folders.)
-        shared = shared or (is_new and os.stat(parent).st_mode & 0o2020 == 0o2020)
-        if not os.path.isdir(path):
-            files.make_folder_with(path, _FOLDERS, shared)
-        files.make_folder(path, shared)
-        shared = bool(os.stat(path).st_mode & 0o020)
-        for name in _FOLDERS:
-            files.make_folder(os.path.join(path, name), shared)
-    except OSError as error:
-        sentence = f"{path}: the workdir cannot be made here: {error.strerror}"
-        if error.errno in files.DISK_TROUBLE and error.errno != errno.EROFS:
-            raise DiskError(sentence) from error
-        raise UsageError(f"{sentence}. Use --workdir DIR") from error

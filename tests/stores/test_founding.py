@@ -14,6 +14,7 @@ import pytest
 
 from taskfarmer.errors import LockError
 from taskfarmer.stores.lines import STATE_FILES
+from taskfarmer.stores.section import alone_in
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import process
 
@@ -64,12 +65,12 @@ class Busy:
 
 
 def go_in(workdir: Workdir) -> None:
-    with workdir.section():
+    with alone_in(workdir):
         pass
 
 
 def found(workdir: Workdir) -> None:
-    with workdir.section() as section:
+    with alone_in(workdir) as section:
         for name in STATE_FILES:
             section.journal.file(name)
         section.set_farm(workdir.found_farm())

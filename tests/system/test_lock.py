@@ -118,6 +118,7 @@ def test_a_local_scratch_is_passed_over_when_the_workdir_is_on_a_shared_disk(
 
 def test_tmp_and_tmpdir_never_hold_the_lock(workdir: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They differ from node to node: the ancestor lost tasks that way."""
+    from taskfarmer.stores.section import alone_in
     from taskfarmer.stores.workdir import Workdir
     from taskfarmer.system import process
 
@@ -125,7 +126,7 @@ def test_tmp_and_tmpdir_never_hold_the_lock(workdir: Path, scratch: Path, monkey
         monkeypatch.setenv(name, str(scratch))
     monkeypatch.delenv("SCRATCH", raising=False)
     opened = Workdir(str(workdir), process.new_owner())
-    with opened.section() as section:
+    with alone_in(opened) as section:
         assert section.workdir.found_farm()["lock"]["path"] == str(workdir / "lock")
     opened.close()
     assert list(scratch.iterdir()) == []
