@@ -1,17 +1,20 @@
 """How much time the batch job has left: what the batch system says, asked once.
 
 Slurm puts the end of the job into the environment since 23.02. Before that `squeue` knows it; it is asked in the background
-and with a limit, for a controller may be slow or away, and nothing depends on it but what is started near the end. OpenPBS and Torque tell the
-length of the whole job; it is counted from now, so what the job has done before is not seen.
+and with a limit, for a controller may be slow or away, and nothing depends on it but what is started near the end. It is
+asked, too, when the environment says that the job is over already: it was given more time since, or was suspended.
+OpenPBS and Torque tell the length of the whole job; it is counted from now, so what the job has done before is not seen.
 
 Times are seconds.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
-from typing import TYPE_CHECKING, Mapping, NamedTuple
+from typing import IO, TYPE_CHECKING, Mapping, NamedTuple
 
 from taskfarmer.system import job
 
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 _SLURM_TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
-_NO_LIMIT = ("UNLIMITED", "NOT_SET", "INVALID")
+_NO_LIMIT = ("UNLIMITED", "NOT_SET")
+#: What squeue says of a time below nothing, and of one above a year.
+_INVALID, _YEAR = "INVALID", 365 * 86400.0
+_MOST_SAID = 65536  # what a pipe holds
 
 
 class Walltime(NamedTuple):
@@ -59,11 +65,12 @@ class Asked:
         if squeue is not None:
             import subprocess
 
-            squeue.kill()
+            os.killpg(squeue.pid, signal.SIGKILL)  # a site's squeue may be a script
             try:
-                squeue.communicate(timeout=1.0)
+                squeue.wait(timeout=1.0)
             except subprocess.TimeoutExpired:
                 pass  # its disk hangs: it is gone when that does not any more
+            _close(squeue)
 
     def _ask_squeue(self, name: str) -> None:
         import subprocess  # here only: a thousand nodes start us at once
@@ -81,24 +88,49 @@ class Asked:
 def _told(environ: Mapping[str, str]) -> Walltime | None:
     """What needs no question; None if `squeue` must be asked."""
     end, start = (_number(environ.get(name, "")) for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_START_TIME"))
-    if end is not None:
-        left = max(0.0, end - time.time())
+    if end is not None and (left := end - time.time()) > 0:
         return Walltime(left, left if start is None else end - start)
-    if "SLURM_JOB_ID" in environ:
-        return None
-    whole = _number(environ.get("PBS_WALLTIME", ""))
-    return Walltime(whole, whole)
+    return None if "SLURM_JOB_ID" in environ else _told_by_pbs(environ.get("PBS_WALLTIME", ""))
+
+
+def _told_by_pbs(text: str) -> Walltime:
+    """The length of the whole job, in seconds or as `1:02:03`."""
+    whole = _number(text)
+    if whole is None:
+        whole = slurm_time(text)
+    return Walltime(whole, whole, f"PBS_WALLTIME is {text!r}" if text and whole is None else "")
 
 
 def _read(squeue: Popen[bytes]) -> Walltime:
     """What it said before it ended."""
-    said, complained = (text.decode("utf-8", "replace") for text in squeue.communicate())
+    said, complained = _text_in(squeue.stdout), _text_in(squeue.stderr)
+    _close(squeue)
     if squeue.returncode:
         return Walltime(trouble=f"squeue ended with {squeue.returncode}: {complained.strip().partition(chr(10))[0]}")
     words = said.split()
-    if len(words) != 2 or (slurm_time(words[0]) is None and words[0] not in _NO_LIMIT):
-        return Walltime(trouble=f"squeue said {' '.join(words)!r}")
-    return Walltime(slurm_time(words[0]), slurm_time(words[1]))
+    if len(words) == 2:
+        left, whole = slurm_time(words[0]), slurm_time(words[1])
+        if left is not None or words[0] in _NO_LIMIT:
+            return Walltime(left, whole)
+        if words[0] == _INVALID:
+            return Walltime() if whole is None or whole > _YEAR else Walltime(0.0, whole)
+    return Walltime(trouble=f"squeue said {' '.join(words)[:200]!r}")
+
+
+def _text_in(pipe: IO[bytes] | None) -> str:
+    """What is in a pipe. Its end is not waited for: what a site's squeue has left running may hold it open."""
+    assert pipe is not None
+    os.set_blocking(pipe.fileno(), False)
+    try:
+        return os.read(pipe.fileno(), _MOST_SAID).decode("utf-8", "replace")
+    except BlockingIOError:
+        return ""
+
+
+def _close(squeue: Popen[bytes]) -> None:
+    for pipe in (squeue.stdout, squeue.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 def slurm_time(text: str) -> float | None:
@@ -111,4 +143,4 @@ def slurm_time(text: str) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text.isdigit() else None
+    return float(text) if text.isascii() and text.isdigit() else None

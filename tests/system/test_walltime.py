@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Callable
@@ -65,9 +67,29 @@ def test_a_member_of_an_array_asks_for_itself(tmp_path: Path, monkeypatch: pytes
     assert ask(member) == Walltime(245.0, 3600.0)
 
 
-def test_a_job_without_a_limit_has_no_end(squeue) -> None:
-    squeue("echo UNLIMITED UNLIMITED")
+@pytest.mark.parametrize(
+    "limit", ["UNLIMITED UNLIMITED", "NOT_SET UNLIMITED", "INVALID INVALID", "INVALID 400-00:00:00"]
+)
+def test_a_job_without_a_limit_has_no_end(squeue, limit: str) -> None:
+    squeue(f"echo {limit}")
     assert ask(IN_JOB) == Walltime()
+
+
+def test_a_job_beyond_its_limit_has_no_time_left(squeue) -> None:
+    squeue("echo INVALID 1:00:00")
+    assert ask(IN_JOB) == Walltime(0.0, 3600.0)
+
+
+def test_a_job_whose_end_was_put_off_is_not_over(squeue) -> None:
+    """The environment says what was true when it was started."""
+    squeue("echo 4:05 1:00:00")
+    assert ask({**IN_JOB, "SLURM_JOB_END_TIME": f"{time.time() - 100:.0f}"}) == Walltime(245.0, 3600.0)
+
+
+@pytest.mark.parametrize("end", ["", "0", "-1", "soon", "\u00b2", "2026-01-01T00:00:00"])
+def test_an_end_that_is_no_time_is_asked_for(squeue, end: str) -> None:
+    squeue("echo 4:05 1:00:00")
+    assert ask({**IN_JOB, "SLURM_JOB_END_TIME": end}) == Walltime(245.0, 3600.0)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +102,9 @@ def test_a_job_without_a_limit_has_no_end(squeue) -> None:
         ("echo soon", "squeue said 'soon'"),
         ("exit 0", "squeue said ''"),
         ("echo soon later", "squeue said 'soon later'"),
+        ("echo 4:05 1:00:00; echo 5:05 1:00:00", "squeue said '4:05 1:00:00 5:05 1:00:00'"),
+        (r"printf '\377\0\n'", "squeue said '\ufffd"),
+        ("yes | head -c 50000", "squeue said 'y y"),
     ],
 )
 def test_a_squeue_that_cannot_tell_is_quoted(squeue, does: str, why: str) -> None:
@@ -117,8 +142,31 @@ def test_a_question_that_does_not_matter_any_more_leaves_nothing_behind(squeue) 
     assert processes_with("sleep 60124") == []
 
 
-def test_pbs_tells_how_long_the_whole_job_is() -> None:
-    assert ask({"PBS_JOBID": "12.server", "PBS_WALLTIME": "3600"}) == Walltime(3600.0, 3600.0)
+def test_a_script_in_place_of_squeue_ends_with_all_it_has_started(squeue) -> None:
+    squeue("sleep 60125\nexit 0")
+    asked = Asked(IN_JOB)
+    wait_until(lambda: processes_with("sleep 60125"))
+    asked.close()
+    assert processes_with("sleep 60125") == []
+
+
+def test_what_such_a_script_leaves_running_is_not_waited_for(squeue) -> None:
+    squeue("sleep 60126 &\necho 4:05 1:00:00")
+    try:
+        assert ask(IN_JOB) == Walltime(245.0, 3600.0)
+    finally:
+        for pid in processes_with("sleep 60126"):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("length", ["3600", "1:00:00", "01:00:00", "60:00"])
+def test_pbs_tells_how_long_the_whole_job_is(length: str) -> None:
+    assert ask({"PBS_JOBID": "12.server", "PBS_WALLTIME": length}) == Walltime(3600.0, 3600.0)
+
+
+def test_a_length_that_pbs_does_not_tell_so_that_it_can_be_read_is_quoted() -> None:
+    assert ask({"PBS_JOBID": "12.server", "PBS_WALLTIME": "an hour"}) == Walltime(trouble="PBS_WALLTIME is 'an hour'")
+    assert ask({"PBS_JOBID": "12.server"}) == Walltime()
 
 
 @pytest.mark.parametrize(
