@@ -15,7 +15,7 @@ from taskfarmer import __version__
 from taskfarmer.api import DEFAULT_SLOTS, Start
 from taskfarmer.cli import streams
 from taskfarmer.cli.flags import PROGRAM, VERBS
-from taskfarmer.farm.deadline import TOO_LONG
+from taskfarmer.farm.deadline import TOO_LONG, TOO_SHORT
 from taskfarmer.farm.notices import (
     Ended,
     Notice,
@@ -374,7 +374,7 @@ def _what_next(summary: Summary) -> str:
         return ""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
         return " Look at what failed, then start the same line again."
-    if summary.stopped and summary.stopped.startswith(TOO_LONG):
+    if summary.stopped and summary.stopped.startswith((TOO_LONG, TOO_SHORT)):
         return " Start the same line in a longer job."
     return " Start the same line again."
 

@@ -64,6 +64,8 @@ class Deadline:
         """Why to stop now, if it is time; `waiting` tasks would still have to be begun."""
         if self.end is None:
             return None
+        if self.end.whole <= 0:
+            return StopRequest(f"{TOO_SHORT}, with --margin {self.end.margin:g} s")
         if now >= self.end.at:
             return StopRequest(f"the job's time is up, but for the --margin of {self.end.margin:g} s", times_up=True)
         if not waiting or self.may_begin(now):
@@ -92,5 +94,5 @@ class Deadline:
         return None if self._first_round else self._lengths.usual
 
 
-#: How the reason for a stop begins when no job of this length can do what is left.
-TOO_LONG = "tasks take up to"
+#: How the reason for a stop begins when no job of this length can do what is left, or anything at all.
+TOO_LONG, TOO_SHORT = "tasks take up to", "the whole job is too short"

@@ -14,6 +14,8 @@ from taskfarmer.model import Attempt, Outcome, State
 
 #: Nothing is concluded from fewer attempts.
 ENOUGH = 20
+#: Fewer are told, too, when they took so many seconds together: of long tasks no farmer may ever see twenty end.
+_WORTH_TELLING = 600.0
 _MOST_TASKS = 0.9
 _STEPS = 4  # to the double
 _UNTOLD = (Outcome.NOT_STARTED, Outcome.CANCELLED)
@@ -42,7 +44,12 @@ class Lengths:
     def news(self) -> dict[str, int]:
         """What to tell the farm: nothing, until it is a fifth of what the farm would know then."""
         own = sum(self._own.values())
-        return self._own if own >= ENOUGH and own * 4 >= sum(self._told.values()) else {}
+        is_enough = own >= ENOUGH or self._own_seconds >= _WORTH_TELLING
+        return self._own if is_enough and own * 4 >= sum(self._told.values()) else {}
+
+    @property
+    def _own_seconds(self) -> float:
+        return sum(float(step) * count for step, count in self._own.items())
 
     def are_told(self) -> None:
         """The news are with the farm."""

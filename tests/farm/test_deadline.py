@@ -58,18 +58,37 @@ def test_what_others_have_learned_counts_before_the_first_task_has_ended() -> No
     assert Lengths(json.loads(json.dumps(told))).usual == pytest.approx(300.0, rel=0.2)
 
 
-def test_the_farm_is_told_seldom_however_many_tasks_there_are() -> None:
+def test_farmers_of_which_none_sees_twenty_tasks_end_learn_together() -> None:
+    """Four slots, tasks of 25 minutes, jobs of two hours: sixteen attempts, and then the farmer is gone."""
+    told: dict[str, int] = {}
+    for _ in range(2):
+        lengths = Lengths(told)
+        for _ in range(16):
+            lengths.note(attempt(25 * MINUTE))
+            if news := lengths.news:
+                told = {step: told.get(step, 0) + news.get(step, 0) for step in {*told, *news}}
+                lengths.hear(told)
+                lengths.are_told()
+    assert Lengths(told).usual == pytest.approx(25 * MINUTE, rel=0.2)
+
+
+def test_a_few_short_tasks_are_not_worth_telling() -> None:
+    assert not learned(*[25.0] * 19).news
+
+
+@pytest.mark.parametrize("seconds", [2.0, 1000.0])
+def test_the_farm_is_told_seldom_however_many_tasks_there_are(seconds: float) -> None:
     lengths, told, times = Lengths({}), {}, 0
     for _ in range(100_000):
-        lengths.note(attempt(2.0))
+        lengths.note(attempt(seconds))
         if news := lengths.news:
             times += 1
             told = {step: told.get(step, 0) + news.get(step, 0) for step in {*told, *news}}
             lengths.hear(told)
             lengths.are_told()
-    assert 2 < times < 50
+    assert 2 < times < 60
     assert sum(told.values()) >= 75_000
-    assert lengths.usual == pytest.approx(2.0, rel=0.2)
+    assert lengths.usual == pytest.approx(seconds, rel=0.2)
 
 
 def test_what_is_told_of_a_million_lengths_is_small() -> None:
@@ -106,6 +125,13 @@ def test_tasks_longer_than_the_whole_job_are_no_matter_of_time() -> None:
     request = Deadline(LATER, expect=90 * MINUTE, slots=8).request(0.0, waiting=58)
     assert request is not None and request.reason == "tasks take up to 1.5 h, the whole job has 60 min"
     assert request.drain and not request.times_up
+
+
+def test_a_job_that_is_all_margin_is_too_short_however_often_it_is_started(farm: Farm) -> None:
+    done = farm.write("touch one").run("--walltime", "1m", check=75)
+    assert "stopping (the whole job is too short, with --margin 60 s)" in done.stdout
+    assert "stopped: 0 finished, 0 failed, 1 left. Start the same line in a longer job." in done.stdout
+    assert not (farm.folder / "one").exists()
 
 
 def test_at_the_end_what_runs_is_ended() -> None:
@@ -197,7 +223,7 @@ def test_a_squeue_that_fails_is_said_and_the_farm_goes_on(farm: Farm) -> None:
 
 def test_the_first_tasks_do_not_wait_for_squeue(farm: Farm) -> None:
     """It answers only when they have ended; what it says then holds for the rest."""
-    env = in_job_with(farm, "until [ -e one ] && [ -e two ]; do sleep 0.02; done; echo 0:30 0:30; touch answered")
+    env = in_job_with(farm, "until [ -e one ] && [ -e two ]; do sleep 0.02; done; echo 0:30 1:00:00; touch answered")
     farm.write("touch one", "touch two", "until [ -e answered ]; do sleep 0.02; done; sleep 1", "touch three")
     done = farm.run("-n", "1", env=env, check=75)
     assert "stopping (the job's time is up, but for the --margin of 60 s)" in done.stdout
