@@ -348,6 +348,10 @@ class _open:
 
 
 def _choices(tasklist: str, options: RunOptions, tell: Callable[[Notice], None]) -> Choices:
+    if not tasklist:
+        raise UsageError(
+            'a TASKLIST is wanted, found an empty word (in a script, "$1" is what was given behind its name)'
+        )
     if os.path.isdir(tasklist):
         raise UsageError(f"{tasklist}: a tasklist is a file, this is a folder")
     try:

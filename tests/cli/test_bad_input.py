@@ -44,6 +44,7 @@ def refused(farm, *words: str) -> str:
         (["--shell", "fish", "tasks.txt"], "--shell: auto, always or never is wanted, found 'fish'"),
         (["--lock-dir", "nosuch", "tasks.txt"], "--lock-dir nosuch: a folder that I can write to is wanted"),
         (["--workdir", "tasks.txt", "tasks.txt"], "tasks.txt: a folder is wanted for the workdir, found a file"),
+        ([""], "a TASKLIST is wanted, found an empty word"),
         (["retry", "tasks.txt"], "there is no farm here. Give a tasklist that was run, or its workdir"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -125,6 +125,45 @@ def test_an_array_and_a_job_of_several_nodes_work_on_one_list_at_once(slurm: Slu
     assert field.nodes() == {"n1", "n2", "n3"}
 
 
+def test_members_of_an_array_come_and_go_as_the_scheduler_pleases(slurm: Slurm, field: Field) -> None:
+    """Two at a time of six, and each leaves after a while: what it has not done is done by those that come later."""
+    field.plant(*["sleep 0.5"] * 60)
+    field.add_to_script("slurm_test.sh", "--timeout 3 -n 2")
+    script = (field.folder / "slurm_test.sh").read_text()
+    (field.folder / "slurm_test.sh").write_text(script.replace(" --requeue ", " "))
+    job = slurm.submit(field.folder, "--array=1-6%2", "slurm_test.sh", "tasks.txt")
+    states = slurm.wait(job)
+    assert set(states) <= {"FAILED", "COMPLETED"} and "FAILED" in states  # with 75
+    field.assert_each_task_stands_once(60)
+    if field.waiting():
+        assert slurm.wait(slurm.submit(field.folder, "--wrap", "pytaskfarmer.py tasks.txt")) == ["COMPLETED"]
+    field.assert_all_is_done()
+
+
+# The list
+
+
+@pytest.mark.parametrize("script", ["slurm_test.sh", "srun_test.sh"])
+@pytest.mark.parametrize("is_absolute", [False, True], ids=["relative", "absolute"])
+def test_a_list_may_have_any_name_and_be_anywhere(slurm: Slurm, field: Field, script: str, is_absolute: bool) -> None:
+    """Tasks run in the folder in which the job was submitted."""
+    name = "my sweeps/it's $HOME; *.txt"
+    field.tasklist, field.workdir = field.folder / name, field.folder / f"{name}_workdir"
+    field.tasklist.parent.mkdir()
+    field.plant(*["true"] * 8)
+    job = slurm.submit(field.folder, script, str(field.tasklist) if is_absolute else name)
+    assert slurm.wait(job) == ["COMPLETED"], field.said(job)
+    field.assert_all_is_done_once()
+
+
+@pytest.mark.parametrize("script", ["slurm_test.sh", "srun_test.sh"])
+def test_a_script_without_a_list_says_what_is_wanted(slurm: Slurm, field: Field, script: str) -> None:
+    job = slurm.submit(field.folder, script)
+    assert slurm.wait(job) == ["FAILED"]
+    assert "a TASKLIST is wanted" in field.said(job)
+    assert slurm.about(job)["ExitCode"] == "2:0"
+
+
 # Stopping
 
 
@@ -178,7 +217,7 @@ def test_slurms_warnings_stop_farmers_and_a_job_is_started_again_until_all_is_do
     (field.folder / f"go.{field.claimed()[0]}").touch()
     wait_until(lambda: field.ids("finished"), PATIENCE, "a task is finished")
     for job in (alone, steps):
-        slurm.say("scontrol", "update", f"jobid={job}", "EndTime=now+75seconds")
+        bring_the_end_near(slurm, job, 75)
     wait_until(lambda: slurm.about(alone)["Restarts"] == "1", PATIENCE, "it is started again")
     before = field.told("began").total()
     wait_until(lambda: field.told("began").total() >= before + 8, PATIENCE, "it works again")
@@ -204,6 +243,53 @@ def test_a_job_that_knows_its_end_begins_nothing_that_would_not_be_done_and_is_s
     assert int(slurm.about(job)["Restarts"]) >= 1
     assert "s left, tasks take up to 5 s: " in field.said(job)
     assert "squeue" not in field.said(job)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("slurm_test.sh", ["--array=1-2"]), ("srun_test.sh", ["--nodes=3", "--open-mode=append"])],
+    ids=["array", "nodes"],
+)
+def test_the_last_farmer_of_a_job_has_it_started_again_until_all_is_done(
+    slurm: Slurm, field: Field, script: str, words: list[str]
+) -> None:
+    """Of an array each member is a job of its own; those of a job of several nodes leave at once."""
+    field.plant(*["sleep 0.5"] * 100)
+    field.add_to_script(script, "--timeout 4 -n 2" if "array" in words[0] else "--timeout 4 --requeue")
+    job = slurm.submit(field.folder, *words, script, "tasks.txt")
+    assert set(slurm.wait(job)) == {"COMPLETED"}
+    field.assert_all_is_done()
+    for one in [f"{job}_1", f"{job}_2"] if "array" in words[0] else [str(job)]:
+        restarts = int(slurm.about(one)["Restarts"])
+        assert restarts >= 1
+        assert field.said(one).count("Slurm is asked to start this job again") == restarts
+
+
+def test_the_script_with_lines_after_the_farmer_is_started_again_until_all_is_done(slurm: Slurm, field: Field) -> None:
+    """As it stands in the docs."""
+    docs = (SCRIPTS.parent / "docs" / "slurm.md").read_text()
+    lines = docs.partition("### A script with lines after")[2].partition("```text\n")[2].partition("```")[0]
+    assert lines.count(' pytaskfarmer.py "$1"\n') == 1
+    lines = lines.replace(' pytaskfarmer.py "$1"\n', ' pytaskfarmer.py --timeout 4 "$1"\n')
+    (field.folder / "job.sh").write_text(f"#!/bin/bash\n{lines}")
+    field.plant(*["sleep 0.5"] * 100)
+    job = slurm.submit(field.folder, "--open-mode=append", "job.sh", "tasks.txt")
+    assert slurm.wait(job) == ["COMPLETED"]
+    field.assert_all_is_done()
+    assert int(slurm.about(job)["Restarts"]) >= 1
+    assert "100 tasks" in field.said(job)
+
+
+# What the filesystem is worth
+
+
+def test_the_nodes_of_a_step_examine_a_filesystem_together(slurm: Slurm, tmp_path: Path) -> None:
+    for tasks in ("2", "4"):
+        said = slurm.say("srun", "-N2", "-n", tasks, "pytaskfarmer.py", "doctor", str(tmp_path))
+        assert " n1 and n2" in said or " n2 and n1" in said
+        assert "between hosts" in said and said.splitlines().count("safe") == 1
+        assert said.count(" says: safe") == 1, "the other one names who has found it out"
+    assert list(tmp_path.iterdir()) == []
 
 
 # A node that dies
