@@ -16,7 +16,8 @@ from taskfarmer.settings.units import format_length
 
 
 class JobEnd(NamedTuple):
-    """When a farmer must be gone, `margin` before its job ends, and how much time the whole job had, without the margin."""
+    """When a farmer must be gone, `margin` before its job ends, and how much time the whole job had, without the margin;
+    infinite if that is not known."""
 
     at: float
     whole: float
@@ -71,8 +72,9 @@ class Deadline:
         if not waiting or self.may_begin(now):
             return None
         length = self._length or 0.0
-        left, takes, whole = map(format_length, (self.end.at - now, length, self.end.whole))
+        left, takes = format_length(self.end.at - now), format_length(length)
         if length > self.end.whole:
+            whole = format_length(self.end.whole)
             return StopRequest(f"{TOO_LONG} {takes}, the whole job has {whole}", drain=True, held_back=waiting)
         return StopRequest(f"{left} left, tasks take up to {takes}", drain=True, times_up=True, held_back=waiting)
 

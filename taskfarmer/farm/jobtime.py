@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Callable
@@ -42,7 +43,7 @@ class JobTime:
     def _end_after(self, found: Walltime, since: float) -> JobEnd:
         if found.left is None:
             return NEVER
-        whole = found.left if found.whole is None else found.whole
+        whole = math.inf if found.whole is None else found.whole
         return JobEnd(since + found.left - self._margin, whole - self._margin, self._margin)
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ def _told(environ: Mapping[str, str]) -> Walltime | None:
     """What needs no question; None if `squeue` must be asked."""
     end, start = (_number(environ.get(name, "")) for name in ("SLURM_JOB_END_TIME", "SLURM_JOB_START_TIME"))
     if end is not None and (left := end - time.time()) > 0:
-        return Walltime(left, left if start is None else end - start)
+        return Walltime(left, None if start is None or start > end else end - start)
     return None if "SLURM_JOB_ID" in environ else _told_by_pbs(environ.get("PBS_WALLTIME", ""))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 from conftest import Farm, wait_until
@@ -244,6 +245,16 @@ def test_a_stop_does_not_wait_for_squeue(farm: Farm) -> None:
     farmer.terminate()
     assert ended(farmer)[0] == 75
     assert processes_in(farm.folder) == []
+
+
+def test_a_job_of_which_only_the_end_is_known_is_not_called_too_short(farm: Farm) -> None:
+    """It may have run for long."""
+    end = {"SLURM_JOB_END_TIME": str(int(time.time()) + 50)}
+    done = farm.write("true").run("--expect", "5m", env={**in_job_with(farm, "exit 1"), **end}, check=75)
+    assert "stopping (the job's time is up, but for the --margin of 60 s)" in done.stdout
+    later = {"SLURM_JOB_END_TIME": str(int(time.time()) + 200)}
+    done = farm.run("--expect", "5m", env={**in_job_with(farm, "exit 1"), **later}, check=75)
+    assert "2 min left, tasks take up to 5 min: 1 held back." in done.stdout
 
 
 def test_where_nothing_is_left_squeue_is_not_asked(farm: Farm) -> None:
