@@ -76,31 +76,36 @@ class Talk:
         added = start.added
         self._say(f"pytaskfarmer {__version__}  {start.tasklist}: {_tasks(added.total)} -> {start.workdir}")
         if added.total == 0:
-            self._say(f"{start.tasklist} holds no command: nothing to do")
+            self._say(f"{self._us}{start.tasklist} holds no command: nothing to do")
             return
         old = added.total - added.new
         if old and (added.new or added.dropped):
-            self._say(f"the list has changed: {_changes(added)}")
+            self._say(f"{self._us}the list has changed: {_changes(added)}")
         if added.left and (added.finished or added.failed):
             were = "was" if added.finished == 1 else "were"
             failed = f", {added.failed} failed" if added.failed else ""
-            self._say(f"again: {added.finished} of {added.total} {were} finished before{failed}; {added.left} to do")
+            self._say(
+                f"{self._us}again: {added.finished} of {added.total} {were} finished before{failed}; {added.left} to do"
+            )
         if added.left:
             self._say(f"{self._host}: {_slots(start)}")
         if start.shell:
             self._say(f"{self._host}: {start.shell}")
         for definition in (start.runner, start.tasklist_handler):
             if self._verbose and definition.file:
-                self._say(f"{definition.kind} {definition.name}: {definition.dotted}, defined in {definition.place}")
+                self._say(
+                    f"{self._us}{definition.kind} {definition.name}: {definition.dotted}, defined in {definition.place}"
+                )
         if self._verbose > 1:
             self._say_places(start)
 
     def _say_places(self, start: Start) -> None:
         folder = os.path.abspath(start.workdir)
-        self._say(f"this farmer: {start.owner}")
-        self._say(f"state of the tasks: {folder}/ toprocess, later, running, finished, failed")
-        self._say(f"output of task N: {folder}/logs/log_N" if self._has_logs else "output of the tasks: not kept")
-        self._say(f"what ran when: {folder}/timeline.json, to be opened at https://ui.perfetto.dev")
+        self._say(f"{self._us}this farmer: {start.owner}")
+        self._say(f"{self._us}state of the tasks: {folder}/ toprocess, later, running, finished, failed")
+        output = f"output of task N: {folder}/logs/log_N" if self._has_logs else "output of the tasks: not kept"
+        self._say(f"{self._us}{output}")
+        self._say(f"{self._us}what ran when: {folder}/timeline.json, to be opened at https://ui.perfetto.dev")
 
     # Under way
 

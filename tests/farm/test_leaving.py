@@ -265,3 +265,15 @@ def test_where_several_are_mixed_each_line_says_whose_it_is(farm: Farm, job: dic
         f"{host}: failed: 1",
         f"{host}: the whole list: 1 finished, 1 failed   again: pytaskfarmer.py retry tasks.txt --run",
     ]
+
+
+@quick
+def test_what_a_later_start_finds_says_whose_it_is_too(farm: Farm, job: dict[str, str]) -> None:
+    farm.write("true", "false", "true").run("-n", "1", "--max-failures", "1", env=job, check=1)
+    said = (
+        farm.write("true", "false", "true", "echo new").run("-n", "1", "-v", "2", env=job, check=1).stdout.splitlines()
+    )
+    host = os.uname().nodename
+    assert all(line.startswith(f"{host}: ") for line in said[1:]), said
+    assert f"{host}: the list has changed: 1 line new" in said
+    assert any(line.startswith(f"{host}: again: ") for line in said), said
