@@ -199,9 +199,11 @@ def _farm(
     )  # fmt: skip
     timeline = Timeline(os.path.join(folder, "timeline.json"), owner, shared)
 
-    def end_leftovers(slot: int, worker: int) -> None:
+    def end_leftovers(slot: int, worker: int, patience: float | None) -> str:
         marks = f"{process.OWNER_VARIABLE}={owner}", f"{SLOT_VARIABLE}={slot}"
-        leftovers.kill_marked(*marks, leaders=store.leaders(slot), name=process.worker_name(worker))
+        leaders = store.leaders(slot)
+        leftovers.kill_marked(*marks, leaders=leaders, name=process.worker_name(worker), patience=patience)
+        return leftovers.runs_on(*marks, leaders=leaders)
 
     presence = store.join(slots)
     try:

@@ -26,6 +26,7 @@ class Outcome(Enum):
     TIMED_OUT = "timed-out", State.FAILED
     OUT_OF_MEMORY = "out-of-memory", State.FAILED
     NOT_STARTED = "not-started", State.FAILED
+    NOT_ENDED = "not-ended", State.FAILED
     CANCELLED = "cancelled", State.FAILED
     INTERRUPTED = "interrupted", State.TOPROCESS
     WORKER_LOST = "worker-lost", State.TOPROCESS

@@ -9,6 +9,8 @@ from taskfarmer.farm.stop import Stop, StopRequest
 _PATIENCE_WITH_WORKERS = 3.0
 #: After that: we have killed the workers that did not answer, and end their tasks ourselves.
 _PATIENCE_WITH_TASKS = 1.5
+#: For the last of many.
+_LEAST_PATIENCE = 0.3
 _NEVER = float("inf")
 
 
@@ -38,19 +40,28 @@ class Ending:
         """Do what was asked."""
         self.request = self._stop.request
         if self.ends_tasks:
-            self._kill_workers_at = now + self._grace + _PATIENCE_WITH_WORKERS
-            self._leave_at = self._kill_workers_at + _PATIENCE_WITH_TASKS
+            self._set_times(now + self._grace)
             self._crew.halt(self._grace)
+
+    def _set_times(self, end_of_grace: float) -> None:
+        self._kill_workers_at = end_of_grace + _PATIENCE_WITH_WORKERS
+        self._leave_at = self._kill_workers_at + _PATIENCE_WITH_TASKS
 
     def go_on(self, now: float) -> None:
         """See to it that it comes to an end."""
         if self.request is not None and self._stop.hurry and not self._hurried:
             self._hurried = True
+            if self._kill_workers_at != _NEVER:
+                self._set_times(min(now, self._kill_workers_at - _PATIENCE_WITH_WORKERS))
             self._crew.halt(0.0)
         if now > self._kill_workers_at:
             # A worker that is stopped or hangs does not end its task: without it we can.
             self._kill_workers_at = _NEVER
             self._crew.kill_busy()
+
+    def patience(self, now: float) -> float | None:
+        """Seconds until we leave; None as long as nobody wants tasks to end."""
+        return max(self._leave_at - now, _LEAST_PATIENCE) if self.ends_tasks else None
 
     def is_overdue(self, now: float) -> bool:
         """Whether to leave all the same: a task that nothing can kill keeps our presence, by its worker, and so its claim."""

@@ -21,7 +21,7 @@ from taskfarmer.farm.heartbeat import Contact, Heartbeat
 from taskfarmer.farm.leaving import Leaving
 from taskfarmer.farm.lookout import Lookout
 from taskfarmer.farm.mourning import Mourning
-from taskfarmer.farm.notices import Notice, Staying, Stopping, Summary, Trouble, WorkerLost
+from taskfarmer.farm.notices import Notice, Staying, Stopping, Summary, Trouble, WorkerLost, unended
 from taskfarmer.farm.pace import SETTLE, Holding, Pace
 from taskfarmer.farm.policy import Policy
 from taskfarmer.farm.pool import Crew, Heard, Lost
@@ -54,7 +54,7 @@ class Farmer:
         stop: Stop,
         timeline: Timeline,
         policy: Policy,
-        end_leftovers: Callable[[int, int], object],
+        end_leftovers: Callable[[int, int, "float | None"], str],
         tell: Callable[[Notice], None],
     ) -> None:
         now = time.monotonic()
@@ -80,6 +80,7 @@ class Farmer:
         self._store_trouble, self._worker_trouble = DiskTrouble(), DiskTrouble()
         self._left_before = before.left
         self._left: int | None = None  # how many tasks wait in the store; None: we must ask it
+        self._kept = 0  # claims that we leave with, as what they are for runs on
         self._gave_up: str | None = None
         self._fenced: Fenced | None = None
 
@@ -122,9 +123,9 @@ class Farmer:
         left = self._left_before if self._left is None else self._left
         stopped = self._ending.request.reason if self._ending.request else None
         times_up = bool((request := self._stop.request) and request.times_up) and self._gave_up is None
-        return self._tally.summary(left + self._store.company.stranded, stopped, self._gave_up, times_up)._replace(
-            holdings=self._holdings(), speaks=self._lookout.speaks
-        )
+        return self._tally.summary(
+            left + self._kept + self._store.company.stranded, stopped, self._gave_up, times_up
+        )._replace(holdings=self._holdings(), speaks=self._lookout.speaks)
 
     def _holdings(self) -> list[tuple[Owner, list[int]]]:
         found: list[tuple[Owner, list[int]]] = []
@@ -373,6 +374,8 @@ class Farmer:
             return
         for attempt in event.report.attempts:
             self._results.note(attempt)
+        if event.report.runs_on:
+            self._tell(Trouble(unended(event.report.runs_on)))
         if event.report.trouble:
             self._suffer_disk(event.report.trouble, self._worker_trouble)
         elif event.report.attempts:
@@ -380,9 +383,12 @@ class Farmer:
 
     def _mourn(self, lost: Lost) -> None:
         """A worker died: end what it was running, try that again (once for free), hand on the rest."""
-        estate = self._mourning.settle(lost, self._ending.ends_tasks)
+        estate = self._mourning.settle(lost, self._ending.patience(time.monotonic()))
         for attempt in estate.ended:
             self._results.note(attempt)
+        if estate.runs_on:
+            self._kept += 1
+            self._tell(Trouble(f"{unended(estate.runs_on)}. Its task is run again only when that has ended"))
         self._stock.backlog.extendleft(reversed(estate.not_begun))
         if self._mourning.is_in_vain:
             self._give_up("workers die as soon as they start")

@@ -18,7 +18,7 @@ ENOUGH = 20
 _WORTH_TELLING = 600.0
 _MOST_TASKS = 0.9
 _STEPS = 4  # to the double
-_UNTOLD = (Outcome.NOT_STARTED, Outcome.CANCELLED)
+_UNTOLD = (Outcome.NOT_STARTED, Outcome.NOT_ENDED, Outcome.CANCELLED)
 
 
 class Lengths:

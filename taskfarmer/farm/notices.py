@@ -76,6 +76,11 @@ class Trouble(NamedTuple):
 Notice = Union[Ended, Progress, Stopping, WorkerLost, OwnerLost, Silent, Staying, Trouble]
 
 
+def unended(who: str) -> str:
+    """What a person should know of processes that were to be ended, and could not be."""
+    return f"what cannot be ended from here runs on: {who}"
+
+
 class Requeue(Enum):
     """What is to become of a batch job whose time is up."""
 

@@ -48,10 +48,11 @@ class Halt(NamedTuple):
 class Report(NamedTuple):
     """Worker to farmer: what has ended, what will not be started here, and whether the worker is free.
 
-    `trouble`: a disk refused what had to be written.
+    `trouble`: a disk refused what had to be written. `runs_on`: what ended tasks left running, and we could not end.
     """
 
     attempts: list[Attempt]
     returned: list[Claim]
     idle: bool
     trouble: str = ""
+    runs_on: str = ""

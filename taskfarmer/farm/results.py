@@ -13,7 +13,8 @@ from taskfarmer.farm.stock import Stock
 from taskfarmer.farm.stop import Stop, StopRequest
 from taskfarmer.farm.tally import Tally
 from taskfarmer.farm.timeline import Timeline
-from taskfarmer.model import Attempt, Outcome, State
+from taskfarmer.model import Attempt, Outcome
+from taskfarmer.stores.placing import goes_back_behind_the_rest
 
 
 class Results:
@@ -51,8 +52,8 @@ class Results:
         self._stock.keep(attempt, time.monotonic() + pause if pause else None)
 
     def _will_be_tried_again(self, attempt: Attempt) -> bool:
-        return attempt.outcome is Outcome.WORKER_LOST or (
-            attempt.outcome.state is State.FAILED and attempt.claim.failures < self._policy.retries
+        return attempt.outcome is Outcome.WORKER_LOST or goes_back_behind_the_rest(
+            attempt.outcome, attempt.claim.failures, self._policy.retries
         )
 
     def _say(self, attempt: Attempt, again: bool) -> None:

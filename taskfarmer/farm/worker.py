@@ -15,6 +15,7 @@ from typing import Protocol
 
 from taskfarmer.farm.environment import set_task, task_environment
 from taskfarmer.farm.heartbeat import Leash
+from taskfarmer.farm.notices import unended
 from taskfarmer.farm.orders import Halt, Report, Setup, Work
 from taskfarmer.farm.starter import Starter
 from taskfarmer.farm.tasklog import TaskLog
@@ -23,7 +24,7 @@ from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import files, process
 from taskfarmer.system.launching import REFUSED, NotStarted
-from taskfarmer.system.leftovers import Leader
+from taskfarmer.system.leftovers import Leader, in_words
 from taskfarmer.system.presence import Presence
 
 #: Seconds of a batch after which the worker reports, and gives back what it has not started.
@@ -74,6 +75,7 @@ class Worker:
         self._halt: Halt | None = None
         self._hurry = False
         self._trouble = ""
+        self._told: set[int] = set()  # what we could not end
         process.become_subreaper()
         process.take_name(process.worker_name(os.getpid()))
         if self._leash is not None:
@@ -169,7 +171,7 @@ class Worker:
                 self._report(idle=False)
             if now >= start_line_at:
                 start_line_at = _FAR
-                self._write_record(slotfile.start_line(claim.token, Leader(pid, process.start_time(pid) or 0)))
+                self._write_record(slotfile.start_line(claim.token, Leader(pid, process.start_if_known(pid))))
             if now >= look_at_log_at:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()
@@ -198,8 +200,13 @@ class Worker:
         return attempt
 
     def _end(self, claim: Claim, pid: int, begun: float, outcome: Outcome) -> Attempt:
-        ended = process.end_tree(pid, self._grace(), self._hears_hurry)
-        note = "" if ended else "it could not be killed (its disk may hang)"
+        ended, strangers = process.end_tree(pid, self._grace(), self._hears_hurry)
+        note = ""
+        if strangers:  # run again, it might run twice at once
+            self._told.update(strangers)
+            outcome, note = Outcome.NOT_ENDED, unended(in_words(strangers))
+        elif ended is None:
+            note = "it could not be killed (its disk may hang)"
         return self._attempt(claim, outcome, ended.signal if ended else 0, begun, ended, note)
 
     def _grace(self) -> float:
@@ -248,10 +255,10 @@ class Worker:
 
     # Talking
 
-    def _report(self, idle: bool) -> None:
+    def _report(self, idle: bool, runs_on: str = "") -> None:
         returned = list(self._todo)
         self._todo.clear()
-        report = Report(self._done, returned, idle, self._trouble)
+        report = Report(self._done, returned, idle, self._trouble, runs_on)
         self._done = []
         self._trouble = ""  # with the next order it is tried again
         self._report_at = _FAR
@@ -288,5 +295,5 @@ class Worker:
         """Nothing runs here, but a task that ended may have left something behind."""
         self._halt = order
         process.reap_strays()
-        process.end_all(order.grace, self._hears_hurry)
-        self._report(idle=True)
+        strangers = process.end_all(order.grace, self._hears_hurry)
+        self._report(idle=True, runs_on=in_words(set(strangers) - self._told))

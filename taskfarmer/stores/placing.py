@@ -7,6 +7,9 @@ from taskfarmer.stores.attempts import MOST, Attempts
 from taskfarmer.stores.lines import STATE_FILES, task_line
 from taskfarmer.stores.section import Section
 
+#: Not tried again: nobody wants it any more; it may still be running.
+_FOR_GOOD = (Outcome.CANCELLED, Outcome.NOT_ENDED)
+
 
 class Placing:
     """Decides it by how often the task was tried.
@@ -56,4 +59,4 @@ def append(section: Section, lines: dict[str, list[bytes]]) -> None:
 
 def goes_back_behind_the_rest(outcome: Outcome, counted: int, retries: int) -> bool:
     """Whether a task that ended like this, after `counted` tries that used up a retry, is to be tried again."""
-    return outcome.state is State.FAILED and outcome is not Outcome.CANCELLED and counted < min(retries, MOST)
+    return outcome.state is State.FAILED and outcome not in _FOR_GOOD and counted < min(retries, MOST)

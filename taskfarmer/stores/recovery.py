@@ -70,10 +70,11 @@ class Recovery:
         self.stranded.add(owner)
         if owner not in self._told_stranded:
             self._told_stranded.add(owner)
-            user = files.owner_of(self._owners.folder(owner))
+            user = os.stat(self._owners.folder(owner)).st_uid
+            or_else = "" if user == os.geteuid() else f", or {files.user_name(user)} starts a farmer"
             self._tell(
-                f"{owner.host} (pid {owner.pid}) is gone, but {runs_on} of {user} may be what it left running, and "
-                f"cannot be ended from here: its tasks ({tasks}) wait until those are gone, or {user} starts a farmer"
+                f"{owner.host} (pid {owner.pid}) is gone, but {runs_on} may be what it left running, and "
+                f"cannot be ended from here: its tasks ({tasks}) wait until those are gone{or_else}"
             )
 
     def take_over(self, owner: Owner, killed: int = 0) -> Recovered:

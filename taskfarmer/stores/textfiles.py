@@ -104,7 +104,7 @@ class TextStore:
         """Leave under the lock, so that of the farmers of a job that leave at the same time exactly one is the last."""
         with self._tidy.section(("toprocess", "later")) as section:
             is_last = not self.of_my_job()
-            waiting = section.left
+            waiting = section.left + self._claims.count  # with ours, if we leave with any
             for owner, held in self._owners.all_claims():
                 waiting += 0 if self._owners.seems_alive(owner) else len(held)
             settled = section.sizes["finished"].lines + section.sizes["failed"].lines

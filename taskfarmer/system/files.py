@@ -121,10 +121,14 @@ def make_folder_with(path: str, names: Sequence[str], shared: bool = False) -> N
 
 
 def owner_of(path: str) -> str:
-    """Whose file it is, by name if the user has one."""
+    """Whose file it is, as `user_name` says it."""
+    return user_name(os.stat(path).st_uid)
+
+
+def user_name(user: int) -> str:
+    """A user's name, `user 1000` if there is none."""
     import pwd
 
-    user = os.stat(path).st_uid
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

@@ -4,8 +4,8 @@ It is known by its mark, `TASKFARMER_OWNER=OWNER` in its environment, and by the
 it down, so that a task which has cleared its environment is found, too. Hazards kept here: a pid is used again, so a
 session is its leader's pid and start time; a process that is just executing a program has no environment for a moment, so
 it is looked at again; one that a dying worker has just forked is still a copy of it, and known by the worker's name; the
-environment of another user's processes cannot be read, nor can they be ended, so whatever may be a task of his is told
-instead. What it ends may be no more than a handle (system/handles.py), which is asked.
+environment of another user's processes cannot be read, nor can they be ended, so whatever may be a task of his, or has
+become somebody else in a task of ours (`sudo`), is told instead. What it ends may be no more than a handle (system/handles.py), which is asked.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import time
 from typing import Collection, NamedTuple
 
 from taskfarmer.model import Owner
-from taskfarmer.system import handles
-from taskfarmer.system.process import shows_everybody
+from taskfarmer.system import files, handles
+from taskfarmer.system.process import WITH_STRANGERS, Stat, kill_or_ask, send, shows_everybody, stat_of
 
 _ENV_LIMIT = 1 << 20
+_FAR = float("inf")
 _PATIENCE = 10.0
 _ROUNDS = 5
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD in linux/sched.h
@@ -32,48 +33,41 @@ class Leader(NamedTuple):
     start: int
 
 
-class _Process(NamedTuple):
-    name: str
-    parent: int
-    session: int
-    start: int
-
-
-def kill_marked(*marks: str, leaders: Collection[Leader] = (), name: str | None = None) -> int:
+def kill_marked(
+    *marks: str, leaders: Collection[Leader] = (), name: str | None = None, patience: float | None = None
+) -> int:
     """Kill every process of this host whose environment holds all of `marks` (`NAME=value`), every one of `leaders`,
     and their sessions. Returns how many there were.
 
     `name`: that of a dead worker (comm in proc(5)), and so of what it had forked and not yet turned into its task.
+    `patience`: seconds after which what still runs is left; then what stands for others is not asked before it is killed,
+    and ends what it stands for in its own time (see system/handles.py).
     """
+    asked_before = 0.0 if patience is None else handles.PATIENCE
+    longest = _FAR if patience is None else patience
     wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     sessions: set[int] = set()
     found: set[int] = set()
     slow = False
     begun = time.monotonic()
-    while (waited := time.monotonic() - begun) < _PATIENCE or (slow and waited < handles.longest()):
+    while (waited := time.monotonic() - begun) < min(handles.longest() if slow else _PATIENCE, longest):
         alive, undecided = _ours(wanted, leaders, sessions, name)
-        if not alive and not undecided:
+        # Parents first, as a rule: a script whose step is killed would go on to the next one.
+        ours = kill_or_ask(sorted(alive), asked_before + waited)
+        if not ours and not undecided and (not alive or waited > WITH_STRANGERS):
             break
-        found |= alive
-        slow = any(map(handles.is_handle, alive))
-        for pid in sorted(alive):  # parents first, as a rule: a script whose step is killed would go on to the next one
-            _signal(pid, handles.how_to_end(pid, waited))
+        found.update(ours)
+        slow = any(map(handles.is_handle, ours))
         time.sleep(0.1 if slow else 0.01)
     return len(found)
-
-
-def _signal(pid: int, number: int) -> None:
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # gone in the meantime, or another user's in a session of ours
 
 
 def _ours(
     marks: list[bytes], leaders: Collection[Leader], sessions: set[int], name: str | None = None
 ) -> tuple[set[int], set[int]]:
     """What is to be killed, and what must be looked at again. Sessions are kept in `sessions`: their leader dies first."""
-    everybody: dict[int, _Process] = {}
+    everybody: dict[int, Stat] = {}
+    called = None if name is None else os.fsencode(name)
     marked: set[int] = set()
     undecided: set[int] = set()
     seen: set[int] = set()
@@ -86,7 +80,7 @@ def _ours(
         everybody |= _look_at(new)
         for pid in new & everybody.keys():
             one = everybody[pid]
-            look: bool | None = Leader(pid, one.start) in leaders or one.name == name
+            look: bool | None = Leader(pid, one.start) in leaders or one.name == called
             look = look or _is_marked(pid, marks)
             (undecided if look is None else marked if look else set()).add(pid)
     sessions |= {everybody[pid].session for pid in marked if everybody[pid].session in marked}
@@ -115,45 +109,69 @@ def _environment_of(pid: int) -> bytes:
 
 def _is_between_programs(pid: int) -> bool:
     """Whether execve(2) is under way: there is an address space, and in it no place for an environment yet."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    return fields[0] not in b"ZX" and not int(fields[6]) & _KERNEL_THREAD and int(fields[48]) == 0
+    found = stat_of(pid)
+    if found is None or not found.is_alive:
+        return False
+    return not int(found.fields[6]) & _KERNEL_THREAD and int(found.fields[48]) == 0
 
 
 def _pids() -> set[int]:
     return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {os.getpid()}
 
 
-def _look_at(pids: Collection[int]) -> dict[int, _Process]:
+def _look_at(pids: Collection[int]) -> dict[int, Stat]:
     """Those of these processes that live, as far as we may see them."""
     found = {}
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                before, _, after = file.read().rpartition(b")")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # gone, or hidden from us
-        fields = after.split()
-        if fields[0] not in b"ZX":
-            name = os.fsdecode(before.partition(b"(")[2])
-            found[pid] = _Process(name, int(fields[1]), int(fields[3]), int(fields[19]))
+            one = stat_of(pid)
+        except PermissionError:
+            continue  # hidden from us
+        if one is not None and one.is_alive:
+            found[pid] = one
     return found
 
 
 def may_run_on(owner: Owner, user: int, *marks: str, leaders: Collection[Leader] = ()) -> str:
     """What may still run of a dead owner's tasks although we have ended what we could, in words; "" if nothing.
 
-    Of our own it is what nothing can kill (state D: its disk hangs). Of another `user`'s we cannot read the mark: it is
-    every process of his that was started after his farmer, outside of older sessions, and has no younger parent of
-    somebody else's (a login has). That may be too much, and then the tasks wait; it is never too little.
+    Of another `user`'s we cannot read the mark: it is every process of his that was started after his farmer, outside of
+    older sessions, and has no younger parent of somebody else's (a login has). That may be too much, and then the tasks
+    wait; it is never too little.
     """
     if os.geteuid() in (0, user):
-        found, _ = _ours([b"\0" + os.fsencode(mark) + b"\0" for mark in marks], leaders, set())
-    elif shows_everybody():
-        found = _strangers(owner, user)
-    else:
+        return runs_on(*marks, leaders=leaders)
+    if not shows_everybody():
         return "processes that are hidden from us"
-    return f"processes {' '.join(map(str, sorted(found)))}" if found else ""
+    return in_words(_strangers(owner, user))
+
+
+def runs_on(*marks: str, leaders: Collection[Leader] = ()) -> str:
+    """What runs on although `kill_marked` was to end it, in words; "" if nothing.
+
+    It is what nothing can kill (state D: its disk hangs), and what has become another user's in a session of `leaders`.
+    """
+    found, _ = _ours([b"\0" + os.fsencode(mark) + b"\0" for mark in marks], leaders, set())
+    return in_words(found | _strangers_in_sessions(leaders))
+
+
+def _strangers_in_sessions(leaders: Collection[Leader]) -> set[int]:
+    """Also where the leader is gone: its pid is not used again as long as its session has members."""
+    everybody = _look_at(_pids())
+    sessions = {pid for pid, start in leaders if pid not in everybody or everybody[pid].start == start}
+    return {pid for pid, one in everybody.items() if one.session in sessions and not send(pid, 0)}
+
+
+def in_words(pids: Collection[int]) -> str:
+    """`process 7 of anna`, `processes 7 8 of root, process 9 of bert`; "" for none."""
+    of_user: dict[str, list[str]] = {}
+    for pid in sorted(pids):
+        user = _user_of(pid)
+        whose = "" if user is None else f" of {files.user_name(user)}"
+        of_user.setdefault(whose, []).append(str(pid))
+    return ", ".join(
+        f"{'process' if len(group) == 1 else 'processes'} {' '.join(group)}{whose}" for whose, group in of_user.items()
+    )
 
 
 def _strangers(owner: Owner, user: int) -> set[int]:
@@ -173,9 +191,9 @@ def _strangers(owner: Owner, user: int) -> set[int]:
 
 
 def _user_of(pid: int) -> int | None:
-    """The real user of a process (its folder in /proc may be root's); None if it is gone."""
+    """The real user of a process (its folder in /proc may be root's); None if it is gone, or hidden from us."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None

@@ -10,7 +10,7 @@ import os
 import signal
 import stat
 import time
-from typing import Callable, Mapping, NamedTuple
+from typing import Callable, Iterable, Mapping, NamedTuple
 
 from taskfarmer.model import Launch, Owner
 from taskfarmer.system import handles, job
@@ -23,7 +23,10 @@ _RESET = [
     signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
     signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
 ]  # fmt: skip
+_FAR = float("inf")
 _AFTER_KILL = 2.0
+#: Seconds for what another user must end: it may go by itself once all else is gone.
+WITH_STRANGERS = 0.5
 _REMEMBER = 1.0
 
 
@@ -35,28 +38,70 @@ def host() -> str:
     return os.uname().nodename
 
 
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is none or it is a zombie."""
+class Stat(NamedTuple):
+    """What the kernel says of a process: its name, and the fields behind it in /proc/PID/stat (proc(5)), the state first."""
+
+    name: bytes
+    fields: list[bytes]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs: a zombie does not."""
+        return self.fields[0] not in b"ZX"
+
+    @property
+    def parent(self) -> int:
+        """The pid of its parent."""
+        return int(self.fields[1])
+
+    @property
+    def session(self) -> int:
+        """The pid of the first process of its session."""
+        return int(self.fields[3])
+
+    @property
+    def start(self) -> int:
+        """When it started, in clock ticks since boot."""
+        return int(self.fields[19])
+
+
+def stat_of(pid: int) -> Stat | None:
+    """What the kernel says of a process; None if there is none. Raises PermissionError where it is hidden from us."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+            before, _, after = file.read().rpartition(b")")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in b"ZX" else int(fields[19])
+    return Stat(before.partition(b"(")[2], after.split())
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none or it is a zombie."""
+    found = stat_of(pid)
+    return found.start if found is not None and found.is_alive else None
+
+
+def start_if_known(pid: int) -> int:
+    """The same; 0 if there is none, or it is hidden from us."""
+    try:
+        return start_time(pid) or 0
+    except PermissionError:
+        return 0
 
 
 def exists(pid: int) -> bool:
     """Whether a process with this pid is running, zombies not counted."""
-    return start_time(pid) is not None
+    try:
+        found = stat_of(pid)
+    except PermissionError:
+        return True  # another user's, and this /proc hides it
+    return _is_there(pid) if found is None else found.is_alive
 
 
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped (SIGSTOP, or its whole job is suspended)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] in b"Tt"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    found = stat_of(pid)
+    return found is not None and found.fields[0] in b"Tt"
 
 
 def new_owner() -> Owner:
@@ -271,12 +316,19 @@ def reap_strays() -> None:
 # Ending
 
 
-def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
-    """End a task with all its descendants: TERM, `grace` seconds, KILL. Returns how the task itself ended.
+class EndedTree(NamedTuple):
+    """How a task ended, None if it runs on; and what of it runs on because it is another user's, and not ours to end."""
+
+    task: Ended | None
+    strangers: list[int]
+
+
+def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> EndedTree:
+    """End a task with all its descendants: TERM, `grace` seconds, KILL.
 
     Works in a subreaper: what left the task's session is a descendant of this process. What earlier tasks of this
     process left behind is spared. `hurry` is asked while waiting; when it says so, grace is over.
-    What nothing can kill (state D, its disk hangs) is waited for 2 s and then left: the task is returned as None.
+    What nothing can kill (state D, its disk hangs) is waited for 2 s and then left, as is what another user must end.
     What stands for processes elsewhere gets longer (system/handles.py).
     """
     ended: Ended | None = None
@@ -287,51 +339,54 @@ def end_tree(pid: int, grace: float, hurry: Callable[[], bool]) -> Ended | None:
         return ended is not None and _all_gone(spare, but=pid)
 
     spare = _older_children(pid)
-    _end(is_over, spare, grace, hurry)
-    return ended
+    strangers = _end(is_over, spare, grace, hurry)
+    return EndedTree(ended, strangers)
 
 
 def end_session(pid: int) -> None:
     """Ask all in the session that a child of ours leads to end (TERM)."""
     try:
         os.killpg(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass  # it has ended, which is what we want
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended, which is what we want; or another user must end it, which our worker finds out, too
 
 
 def kill_descendants() -> None:
     """Kill every descendant of this process, without waiting for them."""
-    _kill_all(frozenset(), 0.0)
+    kill_or_ask(descendants(), 0.0)
 
 
-def end_all(grace: float, hurry: Callable[[], bool]) -> None:
-    """End every descendant of this process, as `end_tree` does."""
-    _end(lambda: _all_gone(), frozenset(), grace, hurry)
+def end_all(grace: float, hurry: Callable[[], bool]) -> list[int]:
+    """End every descendant of this process, as `end_tree` does. Returns what runs on because another user must end it."""
+    return _end(lambda: _all_gone(), frozenset(), grace, hurry)
 
 
-def _end(is_over: Callable[[], bool], spare: frozenset[int], grace: float, hurry: Callable[[], bool]) -> None:
+def _end(is_over: Callable[[], bool], spare: frozenset[int], grace: float, hurry: Callable[[], bool]) -> list[int]:
     begun = time.monotonic()
-    for target in descendants(spare):
-        _signal(target, signal.SIGTERM)
-    while time.monotonic() < begun + grace and not hurry():
+    left = [pid for pid in descendants(spare) if send(pid, signal.SIGTERM)]
+    while left and time.monotonic() < begun + grace and not hurry():
         if is_over():
-            return
+            return []
         signal.sigtimedwait(WAKE, 0.05)
-    patience = time.monotonic() + _AFTER_KILL
-    slow = False
-    while (now := time.monotonic()) < patience or (slow and now < begun + handles.longest()):
-        slow = _kill_all(spare, now - begun)
+        left = [pid for pid in descendants(spare) if send(pid, 0)]
+    killed_at = now = time.monotonic()
+    last_moment = _FAR
+    while now < last_moment:
+        left = kill_or_ask(descendants(spare), now - begun)
         if is_over():
-            return
+            return []
+        slow = any(map(handles.is_handle, left))
+        last_moment = begun + handles.longest() if slow else killed_at + (_AFTER_KILL if left else WITH_STRANGERS)
         signal.sigtimedwait(WAKE, 0.1 if slow else 0.01)
+        now = time.monotonic()
+    return [pid for pid in descendants(spare) if not send(pid, 0)]
 
 
 def _older_children(pid: int) -> frozenset[int]:
     """Our children that were there before the task was: earlier tasks left them behind."""
-    begun = start_time(pid)
-    if begun is None:
-        return frozenset()
-    return frozenset(child for child in children(os.getpid()) if child != pid and (start_time(child) or begun) < begun)
+    begun = start_if_known(pid)
+    older = (child for child in children(os.getpid()) if child != pid and 0 < start_if_known(child) < begun)
+    return frozenset(older)
 
 
 def _all_gone(spare: frozenset[int] = frozenset(), but: int = 0) -> bool:
@@ -345,20 +400,20 @@ def _all_gone(spare: frozenset[int] = frozenset(), but: int = 0) -> bool:
     return not descendants(spare)
 
 
-def _kill_all(spare: frozenset[int], asked_for: float) -> bool:
-    """Kill every descendant but what must be asked; whether there is such."""
-    slow = False
-    for target in descendants(spare):
-        slow = handles.is_handle(target) or slow
-        _signal(target, handles.how_to_end(target, asked_for))
-    return slow
+def kill_or_ask(pids: Iterable[int], asked_for: float) -> list[int]:
+    """Kill these, but ask what stands for others (system/handles.py). Returns those of them that are ours to end."""
+    return [pid for pid in pids if send(pid, handles.how_to_end(pid, asked_for))]
 
 
-def _signal(pid: int, number: int) -> None:
+def send(pid: int, number: int) -> bool:
+    """Send a signal to a process that must go (0: only try); False if it is another user's, and not ours to end."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
         pass  # gone in the meantime, which is what we want
+    except PermissionError:
+        return False  # started by `sudo`, for one
+    return True
 
 
 def descendants(spare: frozenset[int] = frozenset()) -> list[int]:
@@ -383,8 +438,8 @@ def children(pid: int) -> list[int]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                 found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        # The process or its thread has ended, or a kernel without CONFIG_PROC_CHILDREN: look at everybody.
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # The process or its thread has ended or is hidden, or a kernel without CONFIG_PROC_CHILDREN: look at everybody.
         return [child for child, parent in _parents().items() if parent == pid]
     # proc(5): a child that ends while the list is read may hide its siblings.
     return found or [child for child, parent in _parents().items() if parent == pid]
@@ -395,9 +450,9 @@ def _parents() -> dict[int, int]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # gone, or hidden from us
-            parents[int(name)] = int(fields[1])
+                found = stat_of(int(name))
+            except PermissionError:
+                continue  # hidden from us
+            if found is not None:
+                parents[int(name)] = found.parent
     return parents

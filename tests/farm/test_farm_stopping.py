@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,6 +85,47 @@ def test_a_stop_ends_the_task_of_a_worker_that_does_not_answer(farm: Farm) -> No
     assert_nothing_runs_in(farm.folder)
     farm.assert_each_task_stands_once(2)
     assert farm.ids("failed") == [], said
+
+
+#: As srun does not answer when Slurm is slow. Killed, its helper ends the step in its own time: here, once it may.
+SLOW_SRUN = """
+import os, signal, time
+open("/proc/self/comm", "w").write("srun")
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+srun = os.getpid()
+if not os.fork():
+    while os.getppid() == srun or not os.path.exists("may_end"):
+        time.sleep(0.02)
+    open("step_ended", "w")
+    os._exit(0)
+open("started_0", "w")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("grace", "signals"), [("0.2", 1), ("10m", 2)], ids=["after the grace", "at the second signal"]
+)
+def test_a_stop_does_not_wait_for_a_slow_srun_and_its_task_waits_for_the_end_of_the_step(
+    farm: Farm, grace: str, signals: int
+) -> None:
+    """srun is killed, and its helper is left to end the step. Until it has, whoever comes next does not run the task."""
+    (farm.folder / "srun.py").write_text(SLOW_SRUN)
+    farmer = farm.write(f"test -e step_ended || exec {sys.executable} srun.py").start("-n", "1", "--grace", grace)
+    wait_for(farm, "started_0")
+    for _ in range(signals):
+        farmer.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # or the kernel makes one of two
+    status, said = ended(farmer, timeout=60)
+    [helper] = processes_in(farm.folder, "srun.py")
+    assert status == 75 and f"runs on: process {helper} of root" in said and "1 left" in said, said
+    assert farm.waiting() == farm.ids("failed") == []
+    again = farm.start("-n", "1")
+    assert again.stdout is not None and "pytaskfarmer" in again.stdout.readline()
+    (farm.folder / "may_end").touch()
+    status, said = ended(again)
+    assert status == 0 and "is gone: 1 task is back" in said, said
+    farm.assert_each_task_stands_once(1)
 
 
 @pytest.mark.parametrize("name", STOPPING)

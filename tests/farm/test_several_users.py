@@ -344,7 +344,7 @@ def test_a_task_that_outlived_another_users_farm_is_not_run_a_second_time_meanwh
     kill([pid for pid in processes_in(farm.folder, "task.sh") if os.stat(f"/proc/{pid}").st_uid == farm.bert.id])
     status, said = ended(second)
     assert status == 75, said
-    assert "is gone, but processes" in said and f"user {ANNA} may be what it left running" in said
+    assert "is gone, but process" in said and f"user {ANNA} may be what it left running" in said
     assert farm.runs(0, farm.bert) == [] and farm.runs(0, farm.anna) == ["begun"]
     farm.assert_never_two_at_once()
     # Once it is gone, bert takes the task over.
@@ -492,3 +492,122 @@ def test_a_stopped_users_farmer_is_not_dead(team: Callable[[int], Team]) -> None
     status, said = ended(first)
     assert status == 0, said
     farm.assert_each_task_stands_once(2)
+
+
+# A task that becomes somebody else
+
+#: The task itself, or a child of it in its session.
+BECOMING = {
+    "itself": "./become sh -c 'echo $$ > pid; exec sleep 600'",
+    "a child": "./become sh -c 'echo $$ > pid; exec sleep 600' & wait",
+}
+
+
+@pytest.fixture
+def stranger(team: Callable[[int], Team]) -> Iterator[Team]:
+    """A farm whose tasks can become bert, as with `sudo`; what has done so writes its pid into a file."""
+    farm = team(0o022)
+    program = farm.folder / "setpriv"
+    shutil.copy(str(shutil.which("setpriv")), program)
+    os.chown(program, 0, 0)
+    program.chmod(0o4755)
+    (farm.folder / "become").write_text(
+        f'#!/bin/sh\nexec ./setpriv --reuid={BERT} --regid={GROUP} --clear-groups "$@"\n'
+    )
+    (farm.folder / "become").chmod(0o755)
+    yield farm
+    kill(berts(farm))
+
+
+def berts(farm: Team) -> list[int]:
+    """What has become bert and runs."""
+    return [pid for pid in processes_in(farm.folder, "sleep 600") if os.stat(f"/proc/{pid}").st_uid == BERT]
+
+
+def start_a_task_that_becomes_bert(farm: Team, line: str, *flags: str) -> tuple[subprocess.Popen[str], int]:
+    farm.write(line, "touch next")
+    farmer = farm.start_as(farm.anna, "-n", "1", "--grace", "0.2", *flags)
+    wait_until(lambda: berts(farm), what="what has become bert")
+    return farmer, berts(farm)[0]
+
+
+def assert_failed_and_told(farm: Team, pid: int, said: str) -> None:
+    assert berts(farm) == [pid], "it runs on, once"
+    assert farm.ids("failed") == [0] and farm.lines("attempts") == []
+    assert "failed  task 0  not ended" in said and f"runs on: process {pid} of user {BERT}" in said, said
+    assert "Traceback" not in said and "lost" not in said
+
+
+@quick
+@pytest.mark.parametrize("line", BECOMING.values(), ids=BECOMING.keys())
+def test_a_stop_does_not_give_back_a_task_that_only_another_user_can_end(stranger: Team, line: str) -> None:
+    """It would be run a second time meanwhile. And nobody dies of not being allowed to end it."""
+    farmer, pid = start_a_task_that_becomes_bert(stranger, line)
+    farmer.terminate()
+    status, said = ended(farmer)
+    assert status == 75, said
+    assert_failed_and_told(stranger, pid, said)
+    assert stranger.waiting() == [1]
+    stranger.assert_each_task_stands_once(2)
+
+
+@quick
+@pytest.mark.parametrize("line", BECOMING.values(), ids=BECOMING.keys())
+def test_a_task_whose_time_is_up_is_not_tried_again_while_only_another_user_can_end_it(
+    stranger: Team, line: str
+) -> None:
+    farmer, pid = start_a_task_that_becomes_bert(stranger, line, "--task-timeout", "2", "--retries", "3")
+    status, said = ended(farmer)
+    assert status == 1 and stranger.ids("finished") == [1], said
+    assert_failed_and_told(stranger, pid, said)
+    stranger.assert_each_task_stands_once(2)
+
+
+@quick
+@pytest.mark.parametrize("line", BECOMING.values(), ids=BECOMING.keys())
+def test_the_task_of_a_killed_worker_is_not_run_again_while_only_another_user_can_end_it(
+    stranger: Team, line: str
+) -> None:
+    farmer, pid = start_a_task_that_becomes_bert(stranger, line)
+    [slot] = stranger.workdir.glob("running/*/slot_*")
+    wait_until(lambda: "start" in slot.read_text(), what="the worker has written down who runs")
+    kill(children_of(farmer.pid))
+    status, said = ended(farmer)
+    assert status == 1 and stranger.ids("finished") == [1], said
+    assert berts(stranger) == [pid] and stranger.ids("failed") == [0]
+    assert f"runs on: process {pid} of user {BERT}" in said, said
+    stranger.assert_each_task_stands_once(2)
+
+
+@quick
+@pytest.mark.parametrize("line", BECOMING.values(), ids=BECOMING.keys())
+def test_a_dead_farmers_task_waits_while_only_another_user_can_end_it(stranger: Team, line: str) -> None:
+    farmer, pid = start_a_task_that_becomes_bert(stranger, line)
+    [slot] = stranger.workdir.glob("running/*/slot_*")
+    wait_until(lambda: "start" in slot.read_text(), what="the worker has written down who runs")
+    stranger.kill_farm(farmer)
+    for _ in range(2):  # the task's shell is ended the first time
+        done = stranger.call_as(stranger.anna, "tasks.txt")
+        assert done.returncode == 75, done.stdout + done.stderr
+        assert f"is gone, but process {pid} of user {BERT} may be what it left running" in done.stdout, done.stdout
+        assert berts(stranger) == [pid]
+    kill([pid])
+    (stranger.folder / "become").write_text("exit 0")
+    done = stranger.call_as(stranger.anna, "tasks.txt")
+    assert done.returncode == 0 and "is gone: 1 task is back" in done.stdout, done.stdout + done.stderr
+    stranger.assert_each_task_stands_once(2)
+
+
+@quick
+def test_a_stop_tells_what_an_ended_task_left_to_another_user(stranger: Team) -> None:
+    leave = "./become setsid sh -c 'echo $$ > pid; exec sleep 600' & until [ -s pid ]; do sleep 0.02; done"
+    stranger.write(leave, "touch next; exec sleep 601")
+    farmer = stranger.start_as(stranger.anna, "-n", "1", "--grace", "0.2")
+    wait_until((stranger.folder / "next").exists, what="the next task runs")
+    [pid] = berts(stranger)
+    farmer.terminate()
+    status, said = ended(farmer)
+    assert status == 75 and f"runs on: process {pid} of user {BERT}" in said, said
+    assert "Traceback" not in said and "lost" not in said
+    assert (stranger.ids("finished"), stranger.waiting()) == ([0], [1])
+    stranger.assert_each_task_stands_once(2)

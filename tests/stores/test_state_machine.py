@@ -120,7 +120,11 @@ class Model:
 
     def _place(self, id: int, outcome: Outcome) -> str:
         place = outcome.state.value
-        if place == "failed" and outcome is not Outcome.CANCELLED and self.counted[id] < self.retries:
+        if (
+            place == "failed"
+            and outcome not in (Outcome.CANCELLED, Outcome.NOT_ENDED)
+            and self.counted[id] < self.retries
+        ):
             place = "later"
             self.counted[id] += 1
         if place in ("later", "toprocess"):

@@ -47,7 +47,7 @@ null = os.open(os.devnull, os.O_RDWR)
 pid = process.start(Launch(sys.executable, ("srun", "-c", *sys.argv[3:])), dict(os.environb), null, null)
 while not os.path.exists("ready"):
     time.sleep(0.01)
-ended = process.end_tree(pid, 0.0, lambda: True)
+ended, _ = process.end_tree(pid, 0.0, lambda: True)
 print(ended.signal or ended.status, process.descendants(), flush=True)
 """
 

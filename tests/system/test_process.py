@@ -34,7 +34,7 @@ pid = process.start(Launch("/bin/sh", ("sh", "-c", line)), dict(os.environb), nu
 while not os.path.exists(ready) or open(ready).read().count("\\n") < int(count):
     time.sleep(0.01)
 begun = time.monotonic()
-ended = process.end_tree(pid, float(grace), lambda: False)
+ended, _ = process.end_tree(pid, float(grace), lambda: False)
 print(ended.signal, ended.status, sorted(process.descendants()) == ([older] if older else []), flush=True)
 if older:
     os.kill(older, signal.SIGKILL)
