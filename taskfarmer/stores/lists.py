@@ -1,9 +1,9 @@
 """Loading a list into a farm, and recognising it when it comes again: unchanged, grown, edited, or another one.
 
-An id is bound to its command for the life of the workdir. The list is the one that was loaded if its size, time and
-handler are; else if its content (SHA-256) is. If it is newer and the old list is its beginning, the rest is new, where
+An id is bound to its command for the life of the workdir. The list is the one that was loaded if its path, size, time
+and handler are; else if its content (SHA-256) is. If it is newer and the old list is its beginning, the rest is new, where
 the handler says so. Else lines are matched, each as often as it occurs: new ones get new ids behind the rest, removed
-ones that have not run are dropped.
+ones that have not run are dropped. What is not newer may be an old copy, and changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def load(section: Section, tasklist: TaskList, handler: str, replace: bool = Fal
     before = section.farm.get("list")
     if before is None:
         return _add_first_list(section, tasklist, seen)
-    if all(before[key] == seen[key] for key in ("size", "mtime_ns", "handler")):
+    if all(before[key] == seen[key] for key in ("path", "size", "mtime_ns", "handler")):
         return section.added(0)
     return _reload(section, tasklist, seen, before)
 
@@ -158,6 +158,7 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
         return section.added(0)
     if seen["mtime_ns"] < before["mtime_ns"] or (same_handler and seen["mtime_ns"] == before["mtime_ns"]):
         # A node that still sees an old copy must not undo what a newer one said.
+        section.note = _not_newer(section, tasklist, before["path"])
         return section.added(0)
     lines = before["lines"]
     grown = (
@@ -179,6 +180,19 @@ def _reload(section: Section, tasklist: TaskList, seen: dict[str, Any], before: 
     farm["dropped"] = farm.get("dropped", 0) + dropped
     section.set_farm(farm)
     return section.added(new, dropped)
+
+
+def _not_newer(section: Section, tasklist: TaskList, before: str) -> str:
+    """What to say of a list that differs and is no newer. Raises UsageError if it is another file: nobody could tell."""
+    path = tasklist.path
+    if os.path.abspath(path) == before:
+        return (
+            f"{path} has changed but is not newer than what was read before: that stays. If this is right: touch {path}"
+        )
+    raise UsageError(
+        f"{section.workdir.path} belongs to another list: {before}, and {path} is not newer. "
+        f"Use --workdir NEW, or --replace to forget its tasks; if {path} is an edited copy of it, touch it"
+    )
 
 
 def _loaded(seen: dict[str, Any], digest: str, lines: int, line_ids: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Iterator
 
@@ -243,6 +244,33 @@ def test_an_old_view_of_the_list_changes_nothing(farm: TextFarm) -> None:
     before = farm.content()
     assert farm.load_bytes(b"a\nb\n", newer=False)[:3] == (4, 0, 0)
     assert farm.load_bytes(b"something else\n", newer=False)[:3] == (4, 0, 0)
+    assert farm.content() == before
+
+
+def test_of_an_old_view_of_the_list_is_said_what_to_do_if_it_is_none(farm: TextFarm) -> None:
+    farm.load("a", "b")
+    farm.write(b"a\nc\n", newer=False)
+    said: list[str] = []
+    store = farm.open(tell=said.append)
+    store.load(ListTaskList(str(farm.tasklist)), "default")
+    store.close()
+    assert len(said) == 1 and said[0].endswith(f"touch {farm.tasklist}"), said
+    farm.write(b"a\nc\n")
+    assert farm.reload()[:3] == (2, 1, 1)
+
+
+@pytest.mark.parametrize("age", [-1_000_000_000, 0], ids=["older", "of the same instant"])
+def test_another_file_that_is_no_newer_is_not_taken_for_the_list(farm: TextFarm, age: int) -> None:
+    """As large, and written in the same instant or before: it is another list, and nothing of it would be run."""
+    farm.load("a", "b")
+    work_off(farm)
+    before = farm.content()
+    when = farm.tasklist.stat().st_mtime_ns + age
+    farm.tasklist = farm.tasklist.with_name("other.txt")
+    farm.tasklist.write_text("x\ny\n")
+    os.utime(farm.tasklist, ns=(when, when))
+    with pytest.raises(UsageError, match=r"belongs to another list: .*tasks\.txt, and .*other\.txt is not newer"):
+        farm.reload()
     assert farm.content() == before
 
 
