@@ -71,8 +71,10 @@ class Farmer:
         self._stock = Stock()
         self._deadline = Deadline(None, policy.expect, slots)
         self._health = Health(store, tell, trusted=not policy.sick_node_stop)
-        self._foreman = Foreman(crew, slots, self._stock, self._pace, self._deadline, self._health)
         self._results = Results(policy, self._stock, tally, timeline, self._health, self._deadline, stop, tell)
+        self._foreman = Foreman(
+            crew, slots, self._stock, self._pace, self._deadline, self._health, self._results.failures_left
+        )
         self._ending = Ending(stop, crew, policy.grace)
         self._leaving = Leaving(waits=policy.in_job or policy.wait_for_others)
         self._lookout = Lookout(store, timeline, tell, policy.dead_after, now)
@@ -103,7 +105,8 @@ class Farmer:
             events = self._crew.wait(self._seconds_to_wait())
             for event in events:
                 self._foreman.hear(event)
-            self._feed()  # no worker waits while we look at what came back
+            if self._policy.max_failures is None:
+                self._feed()  # no worker waits while we look at what came back
             for event in events:
                 self._take(event)
             self._stop.clear_wakeup()
@@ -117,14 +120,13 @@ class Farmer:
 
     def _say_how_far(self) -> None:
         if self._lookout.speaks:
-            self._tell(self._tally.progress(self._crew.busy_claims(), self._stock.not_begun, self._left or 0))
+            self._tell(self._tally.progress(self._crew.busy_claims(), self._stock.not_begun, self._known_left))
 
     def _summary(self) -> Summary:
-        left = self._left_before if self._left is None else self._left
         stopped = self._ending.request.reason if self._ending.request else None
         times_up = bool((request := self._stop.request) and request.times_up) and self._gave_up is None
         return self._tally.summary(
-            left + self._kept + self._store.company.stranded, stopped, self._gave_up, times_up
+            self._known_left + self._kept + self._store.company.stranded, stopped, self._gave_up, times_up
         )._replace(holdings=self._holdings(), speaks=self._lookout.speaks)
 
     def _holdings(self) -> list[tuple[Owner, list[int]]]:
@@ -210,13 +212,17 @@ class Farmer:
         return self._left_before > 0 or self._left is not None
 
     @property
+    def _known_left(self) -> int:
+        """How many tasks wait in the store, as far as we know."""
+        return self._left_before if self._left is None else self._left
+
+    @property
     def _not_begun(self) -> int:
         return (self._left or 0) + self._stock.not_begun
 
     def _give_up(self, message: str) -> None:
         self._gave_up = message
-        left = self._left_before if self._left is None else self._left
-        self._left = left + self._stock.drop_claims()  # still ours; whoever recovers us puts them back
+        self._left = self._known_left + self._stock.drop_claims()  # still ours; whoever recovers us puts them back
         self._tell(Trouble(message))
         self._stop.ask(StopRequest(message))
         self._crew.halt(self._policy.grace)

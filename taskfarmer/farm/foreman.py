@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from typing import Callable
 
 from taskfarmer.farm.deadline import Deadline
 from taskfarmer.farm.health import AT_ONCE, Health
@@ -14,13 +16,24 @@ from taskfarmer.farm.stock import Stock
 class Foreman:
     """Keeps the crew busy. Times are seconds of a monotonic clock."""
 
-    def __init__(self, crew: Crew, slots: int, stock: Stock, pace: Pace, deadline: Deadline, health: Health) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        slots: int,
+        stock: Stock,
+        pace: Pace,
+        deadline: Deadline,
+        health: Health,
+        failures_left: Callable[[], int | None],
+    ) -> None:
+        """`failures_left`: how many tasks may fail from here on; None: any number."""
         self._crew = crew
         self._slots = slots
         self._stock = stock
         self._pace = pace
         self._deadline = deadline
         self._health = health
+        self._failures_left = failures_left
         self._given_at: dict[int, float] = {}
 
     def feed(self, more_to_come: bool) -> None:
@@ -33,13 +46,16 @@ class Foreman:
         for slot in self._crew.idle_slots():
             if not backlog:
                 return
-            count = self._pace.batch(len(backlog), more_to_come)
-            if (most := self._health.most_to_start) is not None:
-                count = min(count, max(1, most // self._slots))
-            batch = [backlog.popleft() for _ in range(min(count, len(backlog)))]
+            count = min(self._pace.batch(len(backlog), more_to_come), self._most_for_one(), len(backlog))
+            batch = [backlog.popleft() for _ in range(count)]
             self._given_at[slot] = time.monotonic()
             self._deadline.note_begun(len(batch))
             self._crew.give(slot, batch)
+
+    def _most_for_one(self) -> int:
+        """How many tasks one worker may have, so that all together start no more than they should."""
+        limits = [most for most in (self._health.most_to_start, self._failures_left()) if most is not None]
+        return max(1, min(limits) // self._slots) if limits else sys.maxsize
 
     def hear(self, event: Heard | Lost) -> None:
         """The quick part of an event: what the next hand-out depends on."""

@@ -51,6 +51,11 @@ class Results:
         pause = self._policy.retry_delay if again else 0.0
         self._stock.keep(attempt, time.monotonic() + pause if pause else None)
 
+    def failures_left(self) -> int | None:
+        """How many tasks may still fail before nothing more is started; None: any number."""
+        limit = self._policy.max_failures
+        return None if limit is None else max(0, limit - self._tally.failed)
+
     def _will_be_tried_again(self, attempt: Attempt) -> bool:
         return attempt.outcome is Outcome.WORKER_LOST or goes_back_behind_the_rest(
             attempt.outcome, attempt.claim.failures, self._policy.retries
@@ -67,6 +72,5 @@ class Results:
             self._tell(Trouble(f"task {attempt.claim.id} was ended after {attempt.wall:.0f} s: {attempt.note}"))
 
     def _heed_max_failures(self) -> None:
-        limit = self._policy.max_failures
-        if limit is not None and self._tally.failed >= limit:
-            self._stop.ask(StopRequest(f"--max-failures {limit}", drain=True))
+        if self.failures_left() == 0:
+            self._stop.ask(StopRequest(f"--max-failures {self._policy.max_failures}", drain=True))

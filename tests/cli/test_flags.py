@@ -241,6 +241,13 @@ def test_after_so_many_failures_nothing_more_is_started(farm) -> None:
     assert farm.waiting()
 
 
+@walks("run", "--max-failures")
+def test_what_fails_at_once_fails_no_more_often_than_was_said(farm) -> None:
+    """Short tasks are handed out in batches: one batch must not fail more often than all are allowed to."""
+    farm.write(*["true"] * 100, *["false"] * 200).run("-n", "1", "--max-failures", "5", check=1)
+    assert farm.ids("failed") == [100, 101, 102, 103, 104]
+
+
 @walks("run", "--no-sick-node-stop")
 def test_a_node_that_is_not_to_be_judged_goes_on_whatever_fails(farm) -> None:
     farm.write('[ -z "$SICK" ] && touch begun && until [ -e go ]; do sleep 0.1; done', *['[ -z "$SICK" ]'] * 100)

@@ -257,6 +257,15 @@ def test_a_disk_that_refuses_at_the_start_is_told_and_the_next_start_finishes(fa
     for_each(AT_START, farm.folder, check)
 
 
+@pytest.mark.components
+def test_what_is_left_is_said_though_no_task_could_be_claimed(farm: Farm) -> None:
+    farm.write(*["test -e go"] * COUNT).run("-n", "1", "--max-failures", "1", check=1)
+    fault = Fault("toprocess", "pread64", "EIO")
+    words = [*strace_for(fault, farm.workdir / fault.file), *PROGRAM, "--progress", "lines", "tasks.txt"]
+    said = subprocess.run(words, cwd=farm.folder, capture_output=True, text=True, timeout=PATIENT).stdout
+    assert f": 0 done, 0 running, {COUNT - 1} left; " in said
+
+
 # A disk of one's own
 
 
