@@ -135,6 +135,7 @@ class Launch(NamedTuple):
     tasks, and takes away what is None. `fallback` is started when the kernel refuses the program (not there, not
     executable, a script without `#!`), so that a shell can do, or say, what it would have done in the first place.
     `folder` is made before and kept; `scratch` is made before, for this user alone, and removed with all in it after.
+    `tells`: there is a shell in it that says when its setup is over and the command begins (system/launching.py).
     """
 
     program: str
@@ -144,6 +145,7 @@ class Launch(NamedTuple):
     fallback: "Launch | None" = None
     folder: str | None = None
     scratch: str | None = None
+    tells: bool = False
 
 
 class Record(NamedTuple):

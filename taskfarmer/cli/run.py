@@ -12,6 +12,7 @@ from taskfarmer.cli.talk import Talk
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.model import Launch
+from taskfarmer.runners import shell
 
 
 def main(words: Sequence[str]) -> int:
@@ -69,11 +70,14 @@ def _as_a_line(launch: Launch) -> str:
     removed = [word for name, value in launch.env.items() if value is None for word in ("-u", name)]
     added = [f"{name}={value}" for name, value in launch.env.items() if value is not None]
     words = ["env", *removed, *added] if launch.env else []
-    return directory + " ".join(map(_as_a_word, [*words, *launch.argv]))
+    return directory + " ".join(map(_as_a_word, [*words, *map(shell.for_eyes, launch.argv)]))
 
 
 def _as_a_word(text: str) -> str:
-    """Quoted for a shell, and for eyes: "it's" rather than 'it'"'"'s'."""
+    """Quoted for a shell, and for eyes: "it's" rather than 'it'"'"'s', and all on one line."""
+    if "\n" in text:
+        kept = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+        return f"$'{kept}'"
     if "'" in text and not any(character in text for character in '"$`\\!'):
         return f'"{text}"'
     return shlex.quote(text).replace("""'"'"'""", "'\\''")

@@ -19,6 +19,7 @@ class Starter:
         self._hosts = runs_itself(self._runner)
         self._slot = slot
         self._null = null
+        self._ear = launching.Ear()
         self._scratch: str | None = None
 
     def start(self, claim: Claim, env: dict[bytes, bytes], output: int) -> int:
@@ -28,13 +29,17 @@ class Starter:
         launch = self._spell(claim)
         launching.make_folders(launch)
         self._scratch = launch.scratch
-        return launching.start(launch, env, self._null, output)
+        return self._ear.start(launch, env, self._null, output)
 
     def _spell(self, claim: Claim) -> Launch:
         try:
             return self._runner.launch(Task(claim.id, claim.command), self._slot)
         except Exception as error:  # a user's class may raise anything; that is one failed task, not the farm's end
             raise NotStarted(f"the runner {self._class.__name__} failed: {type(error).__name__}: {error}") from error
+
+    def command_began(self) -> bool:
+        """Whether the attempt that has ended ever came to its command, as far as can be known."""
+        return self._ear.command_began()
 
     def clear(self) -> None:
         """The attempt has ended: remove what was made for it alone. Raises OSError when that cannot be done."""

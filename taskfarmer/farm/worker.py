@@ -23,7 +23,7 @@ from taskfarmer.model import Attempt, Claim, Outcome, Slot, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
 from taskfarmer.system import files, process
-from taskfarmer.system.launching import REFUSED, NotStarted
+from taskfarmer.system.launching import NEVER_BEGAN, REFUSED, NotStarted
 from taskfarmer.system.leftovers import Leader, in_words
 from taskfarmer.system.presence import Presence
 
@@ -189,6 +189,9 @@ class Worker:
                 "we were cut off from the workdir. It is run again",
             )
         if ended.raw == 0:
+            if not self._starter.command_began():
+                self._log.write(f"pytaskfarmer: {NEVER_BEGAN}\n")
+                return self._attempt(claim, Outcome.NOT_STARTED, 0, begun, ended, NEVER_BEGAN)
             return self._attempt(claim, Outcome.FINISHED, 0, begun, ended)
         if ended.signal:
             attempt = self._attempt(claim, Outcome.KILLED, ended.signal, begun, ended)

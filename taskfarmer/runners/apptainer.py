@@ -73,6 +73,7 @@ class ApptainerRunner(Runner):
                 self.shell,
                 *script,
             ),
+            tells=bool(self.setup) and shell.is_bash(self.shell),
         )
 
     def _options(self, task: Task, slot: Slot) -> list[str]:

@@ -47,11 +47,17 @@ class Runner:
         """
         launch = self.launch(Task(taskid, command), Slot(int(os.environ.get("TASKFARMER_SLOT", "0"))))
         launching.make_folders(launch)
+        ear = launching.Ear()
         try:
             logfh.flush()
-            self._running = launching.start(launch, dict(os.environb), 0, logfh.fileno())
-            return process.exit_code(self._running)
+            self._running = ear.start(launch, dict(os.environb), 0, logfh.fileno())
+            code = process.exit_code(self._running)
+            if code == 0 and not ear.command_began():
+                logfh.write(f"pytaskfarmer: {launching.NEVER_BEGAN}\n")
+                code = 1
+            return code
         finally:
+            ear.close()
             running, self._running = self._running, 0
             if launch.scratch is not None:
                 if running:

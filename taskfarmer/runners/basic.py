@@ -148,7 +148,7 @@ class BasicRunner(Runner):
         if self.shell_mode == "never":
             return self._direct([*self._split(self.prefix), *self._split(command)], None)
         if self._before:
-            return self._in_shell(shell.guarded(self._before, self._prefixed(command)))
+            return self._in_shell(shell.guarded(self._before, self._prefixed(command)))._replace(tells=True)
         if self.prefix:
             return self._behind_prefix(command, place)
         in_shell = self._in_shell(command)

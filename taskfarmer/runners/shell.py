@@ -14,6 +14,8 @@ import os
 import re
 from typing import Mapping, NamedTuple
 
+from taskfarmer.system.launching import TOLD_ON
+
 MODES = ("auto", "always", "never")
 
 _WORD = r"[A-Za-z0-9_./,:+@%=-]+"
@@ -111,13 +113,38 @@ _BUILTINS = frozenset(
         "wait",
     ]
 )
+_TELL = f"{{ printf %s >&{TOLD_ON}; }} 2> /dev/null || :"
+_LEFT = 'echo "pytaskfarmer: before the command: the shell was left" >&2; exit 1'
 #: What fails in the first lines ends the task, with a sentence; what fails inside a sourced script or a function does not.
-_GUARD = """_pytaskfarmer() {{ [ ${{#FUNCNAME[@]}} -gt 1 ] || {{ trap - EXIT; echo "pytaskfarmer: before the command: $2: exit $1" >&2; exit $1; }}; }}
+_BEGIN = f"""\
+_pytaskfarmer() {{ [ ${{#FUNCNAME[@]}} -gt 1 ] || {{ trap - EXIT; echo "pytaskfarmer: before the command: $2: exit $1" >&2; exit $1; }}; }}
 trap '_pytaskfarmer $? "$BASH_COMMAND"' ERR
-trap 'echo "pytaskfarmer: before the command: the shell was left" >&2; exit 1' EXIT
-{setup}
-trap - ERR EXIT; unset -f _pytaskfarmer
-{command}"""
+trap '{_LEFT}' EXIT
+{_TELL % "s"}
+"""
+# An empty line first: a backslash at the end of the setup would take the next one with it.
+_END = f"""
+
+trap - ERR EXIT; unset -f _pytaskfarmer; {_TELL % "c"}; exec {TOLD_ON}>&-
+"""
+#: The same for SETUP && COMMAND, of which only how it ends counts.
+_BEGIN_BOTH = f"""\
+_pytaskfarmer() {{ trap - EXIT; unset -f _pytaskfarmer; {_TELL % "c"}; exec {TOLD_ON}>&-; }}
+trap 'case $? in 0) {_LEFT} ;; esac' EXIT
+{_TELL % "s"}
+"""
+_END_BOTH = " && _pytaskfarmer"
+#: The same for any shell.
+_BEGIN_SH = f"""\
+trap 'case $? in 0) {_LEFT} ;; esac' EXIT
+set -e
+"""
+_END_SH = """
+
+set +e; trap - EXIT
+"""
+_OURS = (_BEGIN, _END, _BEGIN_BOTH, _END_BOTH, _BEGIN_SH, _END_SH)
+_NAMED = re.compile(r" \|\| _pytaskfarmer \$\? .*")
 _ONE_COMMAND = re.compile(r"[^;&|#\n]*")
 _HARMLESS = frozenset(("true", "false"))
 #: Variables that change what a shell makes of a plain line.
@@ -173,9 +200,8 @@ def _is_a_program(word: str, shells: Shells) -> bool:
 
 def guarded(setup: str, command: str, bash: bool = True) -> str:
     """A script that runs the lines of `setup`, each of which must succeed, and then the command, in the same shell."""
-    if bash:
-        return _GUARD.format(setup=setup, command=command)
-    return f"set -e\n{setup}\nset +e\n{command}"
+    begin, end = (_BEGIN, _END) if bash else (_BEGIN_SH, _END_SH)
+    return f"{begin}{setup}{end}{command}"
 
 
 def checked(line: str) -> str:
@@ -187,13 +213,25 @@ def checked(line: str) -> str:
 
 def both(setup: str, command: str) -> str:
     """`SETUP && COMMAND`, where all of the command is meant."""
-    return f"{setup} && {command}" if _ONE_COMMAND.fullmatch(command) else f"{setup} && {{\n{command}\n}}"
+    all_of_it = command if _ONE_COMMAND.fullmatch(command) else f"{{\n{command}\n}}"
+    return f"{_BEGIN_BOTH}{setup}{_END_BOTH} && {all_of_it}"
+
+
+def for_eyes(script: str) -> str:
+    """A script as the user would write it: without what watches over the setup."""
+    for ours in _OURS:
+        script = script.replace(ours, "\n" if ours[0] == "\n" else "", 1)
+    return _NAMED.sub("", script)
 
 
 def in_image(setup: str, command: str, shell: str) -> tuple[str, ...]:
     """What a shell of an image is told, to run `setup` and the command."""
-    script = guarded(setup, command, os.path.basename(shell) == "bash") if setup else command
-    return words_of(script)
+    return words_of(guarded(setup, command, is_bash(shell)) if setup else command)
+
+
+def is_bash(shell: str) -> bool:
+    """Whether a shell, by name or path, is bash."""
+    return os.path.basename(shell) == "bash"
 
 
 def words_of(command: str) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class ShifterRunner(Runner):
             ("shifter", "--image", self.image, *workdir, *self._options(), "--", _BASH, *self._script(task.command)),
             {"BASH_ENV": None} if "BASH_ENV" in os.environ else {},  # the file it names is not in the image
             scratch=scratch,
+            tells=bool(self.setup.strip()),
         )
 
     def _options(self) -> list[str]:

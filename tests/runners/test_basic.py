@@ -67,9 +67,68 @@ def test_a_setup_that_leaves_the_shell_never_makes_a_task_finished(farm: Farm, l
     assert farm.ids("finished") == []
 
 
+@pytest.mark.parametrize(
+    "line", ["exec true", "set -n", ". ./replaces.sh", "trap : EXIT; exit 0", "exec 3>&1; exec true 3>&-"]
+)
+def test_a_setup_that_takes_the_shell_s_place_or_silences_it_never_makes_a_task_finished(farm: Farm, line: str) -> None:
+    (farm.folder / "replaces.sh").write_text("set -e\nexec bash -l\n")
+    run(lab(farm, setup=line), "touch ran; true", check=1)
+    assert not (farm.folder / "ran").exists()
+    assert farm.ids("finished") == [] and farm.ids("failed") == [0]
+    assert farm.log(0) == (
+        "pytaskfarmer: the command did not begin: `setup` has ended the shell, replaced it (exec) or silenced it (set -n)\n"
+    )
+
+
+@pytest.mark.parametrize("flags", [(), ("--logs", "failed"), ("--logs", "none")])
+def test_the_fault_of_a_setup_is_said_however_logs_are_kept(farm: Farm, flags: tuple[str, ...]) -> None:
+    done = lab(farm, setup="exec true").write("touch ran").run("--runner", "lab", *flags, check=1)
+    assert "not started" in done.stdout and "`setup` has ended the shell" in done.stdout, done.stdout
+
+
+def test_what_a_setup_leaves_running_does_not_speak_for_the_next_task(farm: Farm) -> None:
+    setup = "[ $PROC_NUMBER = 0 ] || exec true\nsleep 60 &\nhelper=$!; export helper"
+    run(lab(farm, setup=setup), "echo 'this one runs'", "touch ran; true", "touch ran; true", check=1)
+    assert (farm.ids("finished"), farm.ids("failed")) == ([0], [1, 2])
+    assert not (farm.folder / "ran").exists()
+
+
+def test_a_class_of_a_user_s_around_it_hears_of_it_too(farm: Farm) -> None:
+    with open(farm.folder / "log", "w") as log:
+        assert BasicRunner(setup="exec true").run(0, "touch ran; true", log) == 1
+        assert BasicRunner(setup="A=1").run(1, "exit $A", log) == 1
+        assert BasicRunner(setup="A=0").run(1, "exit $A", log) == 0
+    assert (farm.folder / "log").read_text().count("`setup` has ended the shell") == 1
+
+
+def test_a_dry_run_shows_a_setup_as_it_was_written_and_one_line_for_each_task(farm: Farm) -> None:
+    lab(farm, setup="export A='a\\b'\n# it's a comment\numask 027")
+    done = farm.write('echo "$A"; umask', "echo it\\'s").run("--runner", "lab", "--dry-run", check=0)
+    first, second = done.stdout.splitlines()
+    assert first == r"""0 bash -c $'export A=\'a\\b\'\numask 027\necho "$A"; umask'"""
+    said = [subprocess.run(["bash", "-c", line[2:]], capture_output=True, text=True).stdout for line in (first, second)]
+    assert said == ["a\\b\n0027\n", "it's\n"]
+
+
+@pytest.mark.parametrize("line", ["ulimit -n 64", "set -eu", "set -o posix", "set -C", "set -E; shopt -s extdebug"])
+def test_a_setup_may_make_the_shell_strict(farm: Farm, line: str) -> None:
+    run(lab(farm, setup=line), "echo 'the command'")
+    assert farm.log(0) == "the command\n"
+
+
+@pytest.mark.parametrize("line", ["echo hi \\", "export A=1 \\", "A=1 # \\"])
+def test_a_setup_that_ends_in_a_backslash_ends_there(farm: Farm, line: str) -> None:
+    run(lab(farm, setup=line), "echo 'the command'")
+    assert farm.log(0).removeprefix("hi\n") == "the command\n"
+
+
 def test_setup_leaves_no_trace_in_the_shell_of_the_command(farm: Farm) -> None:
-    run(lab(farm, setup=":"), "false; trap; type _pytaskfarmer 2>/dev/null; set -o | grep err; echo $?")
-    assert farm.log(0).replace(" ", "").replace("\t", "") == "errexitoff\nerrtraceoff\n0\n"
+    run(
+        lab(farm, setup=":"),
+        "false; trap; type _pytaskfarmer 2>/dev/null; set -o | grep err; echo $?; ls /proc/$$/fd | tr '\\n' ' '",
+    )
+    assert farm.log(0).replace(" ", "").replace("\t", "").rpartition("\n")[0] == "errexitoff\nerrtraceoff\n0"
+    assert "219" not in farm.log(0)
 
 
 @pytest.mark.parametrize(

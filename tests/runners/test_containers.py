@@ -11,7 +11,7 @@ from conftest import Farm
 from defined import define, launch
 
 from taskfarmer.errors import UsageError
-from taskfarmer.runners import ApptainerRunner, PodmanRunner, Runner, ShifterRunner
+from taskfarmer.runners import ApptainerRunner, PodmanRunner, Runner, ShifterRunner, shell
 from taskfarmer.system.process import host
 
 pytestmark = pytest.mark.quick
@@ -29,13 +29,15 @@ def test_shifter_with_an_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shifter_with_a_setup() -> None:
     said = launch(ShifterRunner("i:t", "source /opt/setup.sh"), "task --x 'a b'")
-    assert said.argv[-3:] == ("/bin/bash", "-c", "source /opt/setup.sh && task --x 'a b'")
+    assert said.argv[-3:-1] == ("/bin/bash", "-c")
+    assert shell.for_eyes(said.argv[-1]) == "source /opt/setup.sh && task --x 'a b'"
 
 
 def test_a_failing_setup_keeps_all_of_a_command_from_being_run() -> None:
     for command in ("a; b", "a || b", "a | b", "a & b", "a # b"):
         said = launch(ShifterRunner("i:t", "false"), command)
-        assert said.argv[-1] == f"false && {{\n{command}\n}}"
+        assert shell.for_eyes(said.argv[-1]) == f"false && {{\n{command}\n}}"
+        assert subprocess.run(said.argv[-3:], executable=said.argv[-3], capture_output=True).returncode == 1
     assert "before the command" in launch(ShifterRunner("i:t", "\none\ntwo\n"), "a").argv[-1]
 
 
@@ -44,7 +46,7 @@ def test_shifter_with_everything_in_the_order_its_parser_wants() -> None:
     said = launch(runner, "task")
     assert said.argv == (
         "shifter", "--image", "i:t", f"--workdir={said.scratch}", "-V", "/a:/b", "-V", "/c:/d:ro", "-V", "/e f:/g",
-        "-m", "mpich,gpu", "-e", "A=1", "-e", "B=2 3", "--", "/bin/bash", "-c", "s && task",
+        "-m", "mpich,gpu", "-e", "A=1", "-e", "B=2 3", "--", "/bin/bash", "-c", said.argv[-1],
     )  # fmt: skip
 
 
@@ -168,3 +170,63 @@ def test_a_comment_in_a_setup_does_not_take_the_command_with_it(setup: str) -> N
     for runner in (ShifterRunner("image", setup=setup), ApptainerRunner("image", setup=setup)):
         script = launch(runner, "echo it runs").argv[-1]
         assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "it runs\n"
+
+
+IN_IMAGES = {
+    "shifter": ShifterRunner("i:t", "SETUP"),
+    "apptainer": ApptainerRunner("i", setup="SETUP"),
+    "podman": PodmanRunner("i", setup="SETUP"),
+    "apptainer with sh": ApptainerRunner("i", setup="SETUP", shell="/bin/sh"),
+    "podman with sh": PodmanRunner("i", setup="SETUP", shell="/bin/sh"),
+}
+
+
+@pytest.mark.parametrize("setup", ["exit 0", ". ./leaves.sh"])
+@pytest.mark.parametrize("name", IN_IMAGES)
+def test_a_setup_in_an_image_that_leaves_the_shell_never_makes_a_task_finished(
+    name: str, setup: str, tmp_path: Path
+) -> None:
+    (tmp_path / "leaves.sh").write_text("exit 0\n")
+    words = launch(IN_IMAGES[name], "touch ran; true").argv[-3:]
+    done = subprocess.run(
+        [words[0], "-c", words[2].replace("SETUP", setup)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and not (tmp_path / "ran").exists()
+    assert done.stderr == "pytaskfarmer: before the command: the shell was left\n"
+
+
+@pytest.mark.parametrize("name", IN_IMAGES)
+def test_in_an_image_the_command_has_nothing_to_do_with_how_the_setup_was_watched(name: str, tmp_path: Path) -> None:
+    words = launch(IN_IMAGES[name], "false; trap; echo here; exit 7").argv[-3:]
+    script = words[2].replace("SETUP", "HERE=1 \\" if "shifter" not in name else "HERE=1")
+    done = subprocess.run([words[0], "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "here\n", "")
+
+
+@pytest.mark.parametrize("setup", ["exec true", "set -n", ". ./replaces.sh"])
+@pytest.mark.parametrize("program", ["shifter", "apptainer"])
+def test_where_descriptors_are_passed_on_a_setup_that_replaces_the_shell_is_found_out(
+    farm: Farm, monkeypatch: pytest.MonkeyPatch, program: str, setup: str
+) -> None:
+    """A program of that name that executes what stands behind its options."""
+    (farm.folder / "bin").mkdir()
+    (farm.folder / "bin" / program).write_text('#!/bin/sh\nuntil [ "$1" = /bin/bash ]; do shift; done\nexec "$@"\n')
+    (farm.folder / "bin" / program).chmod(0o755)
+    (farm.folder / "replaces.sh").write_text("exec bash -l\n")
+    monkeypatch.setenv("PATH", f"{farm.folder}/bin:{os.environ['PATH']}")
+    define(farm, f"taskfarmer.runners.{program.capitalize()}Runner", image="i:t", setup=setup)
+    farm.write("touch ran; true", "touch ran").run("--runner", "lab", check=1)
+    assert farm.ids("finished") == [] and not (farm.folder / "ran").exists()
+    assert "`setup` has ended the shell" in farm.log(0)
+
+
+def test_where_no_descriptor_is_passed_on_tasks_finish(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    (farm.folder / "bin").mkdir()
+    (farm.folder / "bin" / "shifter").write_text(
+        '#!/bin/bash\nexec 219>&-\nuntil [ "$1" = /bin/bash ]; do shift; done\nexec "$@"\n'
+    )
+    (farm.folder / "bin" / "shifter").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{farm.folder}/bin:{os.environ['PATH']}")
+    define(farm, "taskfarmer.runners.ShifterRunner", image="i:t", setup="A=1")
+    farm.write("echo $A").run("--runner", "lab", check=0)
+    assert farm.log(0) == "1\n"
