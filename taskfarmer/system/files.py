@@ -3,8 +3,10 @@
 Hazards kept here: short writes, a last line without its newline, lists too long for memory, and names
 that a network filesystem remembers longer than they are true (so: open and read, never judge by `stat`).
 
-On FUSE not even that is enough: how long a file is may be a memory of a second, its content one for ever. So what is
-opened there is asked for anew (`fresh`). Elsewhere opening does it, and this costs nothing.
+Not even that is enough. NFS shows a host nothing new of what is in a file while any of its processes has it open for
+writing, be it for a moment. On FUSE how long a file is may be a memory of a second, its content one for ever. So where
+other hosts may see a file, what this one remembers of it is dropped when it is opened (`fresh`), and a FUSE server is
+asked anew.
 """
 
 from __future__ import annotations
@@ -47,10 +49,11 @@ def fresh(path: str, flags: int) -> int:
 
 
 def _look_afresh(path: str, fd: int) -> None:
-    if not mounts.is_fuse(os.path.dirname(path)):
+    folder = os.path.dirname(path)
+    if not mounts.others_may_see(folder):
         return
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what has the same size and time may still be another content
-    if code := _ask_the_server()(fd):
+    if mounts.kind_of(folder).partition(".")[0] == "fuse" and (code := _ask_the_server()(fd)):
         raise OSError(code, os.strerror(code), path)
 
 

@@ -32,19 +32,24 @@ def mount_of(path: str) -> Mount:
 
 
 @functools.lru_cache(maxsize=4096)
-def is_fuse(folder: str) -> bool:
-    """Whether a folder is on a FUSE filesystem. Costs one look at the folder, once."""
+def kind_of(folder: str) -> str:
+    """The type of the filesystem that a folder is on; "" if unknown. Costs one look at the folder, once."""
     try:
-        return _is_fuse(os.stat(folder or ".").st_dev)
+        return _kind_of(os.stat(folder or ".").st_dev)
     except OSError:
-        return False  # who opens a file in it is told
+        return ""  # who opens a file in it is told
+
+
+def others_may_see(folder: str) -> bool:
+    """Whether other hosts may see what is in a folder."""
+    kind = kind_of(folder)
+    return kind != "" and kind not in LOCAL
 
 
 @functools.lru_cache(maxsize=64)
-def _is_fuse(device: int) -> bool:
+def _kind_of(device: int) -> str:
     number = f"{os.major(device)}:{os.minor(device)}"
-    kinds = [kind for before, (kind, _, _) in _mounts() if before[2] == number]
-    return any(kind == "fuse" or kind.startswith("fuse.") for kind in kinds)
+    return next((kind for before, (kind, _, _) in _mounts() if before[2] == number), "")
 
 
 def _mounts() -> Iterator[tuple[list[str], list[str]]]:
