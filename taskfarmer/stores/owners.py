@@ -177,28 +177,31 @@ class Owners:
         """Make sure, before anything is claimed, that locks exclude between us and the owners of other hosts.
 
         One whose presence we cannot have proves it. If we can have that of each whom we try, they are dead, or the lock
-        lies: then the counter of one of them moves while we hold it. Raises LockError.
+        lies: then the counter of one of them moves while we could hold it. Raises LockError.
         """
         met = self.elsewhere(_MEET)
         for owner in met:
             self.is_proved_dead(owner)
-        if met and all(owner in self._vigils for owner in met) and self._moves_twice(met[0], is_called_away):
+        if all(owner in self._vigils for owner in met) and (liar := self._first_to_move_twice(met, is_called_away)):
             raise LockError(
-                f"{self._workdir}: file locks do not exclude between {self._me.host} and {met[0].host} here: both can have the "
+                f"{self._workdir}: file locks do not exclude between {self._me.host} and {liar.host} here: both can have the "
                 f"same one. Nothing was claimed. Give all farmers another --lock-dir, or --lock soft, with a new --workdir"
             )
 
-    def _moves_twice(self, owner: Owner, is_called_away: Callable[[], bool]) -> bool:
-        self._end_vigil(owner)  # NFS shows one who has locked a file what was in it then
+    def _first_to_move_twice(self, owners: list[Owner], is_called_away: Callable[[], bool]) -> Owner | None:
+        for owner in owners:
+            # One that has lost its lock gives no sign while somebody else holds it (system/presence.py).
+            self._end_vigil(owner)
         patience = time.monotonic() + 2.5 * presence.BEAT
-        sign, moves = self.sign(owner), 0
-        while moves < 2 and time.monotonic() < patience and not is_called_away():
+        signs, moves = {owner: self.sign(owner) for owner in owners}, dict.fromkeys(owners, 0)
+        while any(signs.values()) and time.monotonic() < patience and not is_called_away():
             time.sleep(_LISTEN)
-            last, sign = sign, self.sign(owner)
-            if sign is None:
-                return False  # it has just left
-            moves += sign != last
-        return moves >= 2
+            for owner, last in signs.items():
+                signs[owner] = sign = self.sign(owner)  # None if it has just left
+                moves[owner] += sign is not None and sign != last
+                if moves[owner] >= 2:
+                    return owner
+        return None
 
     def remove(self, owner: Owner) -> None:
         """Remove an owner's folder, `claims` first: without it, it holds nothing. Two may do this at once."""

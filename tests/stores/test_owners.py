@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from typing import Iterator
 
 import pytest
 
@@ -29,17 +31,35 @@ def show_signs_of_life(alive: Path, enough: Event) -> None:
             return
 
 
-def test_a_lock_that_lies_is_met_though_one_who_holds_it_sees_nothing_new(tmp_path: Path) -> None:
-    other = Owner("n1", 4711, 1, "abcdef")
-    folder = tmp_path / "running" / str(other)
+@contextmanager
+def farmer_of(workdir: Path, host: str, lives: bool = True) -> Iterator[None]:
+    """One on another host, whose lock anybody can have; it shows signs of life, or does not any more."""
+    folder = workdir / "running" / str(Owner(host, 4711, 1, "abcdef"))
     folder.mkdir(parents=True)
-    (folder / "alive").touch()
+    (folder / "alive").write_text(f"{0:020d} {0:020d} {0:020d} 0\n")
     enough = Event()
     farmer = Thread(target=show_signs_of_life, args=(folder / "alive", enough))
+    if not lives:
+        yield
+        return
     farmer.start()
     try:
-        with pytest.raises(LockError, match="do not exclude between"):
-            Owners(str(tmp_path), process.new_owner()).meet(lambda: False)
+        yield
     finally:
         enough.set()
         farmer.join()
+
+
+def test_a_lock_that_lies_is_met_though_one_who_holds_it_sees_nothing_new(tmp_path: Path) -> None:
+    with farmer_of(tmp_path, "n1"), pytest.raises(LockError, match="do not exclude between"):
+        Owners(str(tmp_path), process.new_owner()).meet(lambda: False)
+
+
+def test_a_lock_that_lies_is_met_though_dead_farmers_of_other_hosts_lie_about(tmp_path: Path) -> None:
+    """Their locks can be had, too, and they say nothing: to listen to one of them tells nothing of the living."""
+    with ExitStack() as stack:
+        for number in range(2, 6):
+            stack.enter_context(farmer_of(tmp_path, f"n{number}", lives=False))
+        stack.enter_context(farmer_of(tmp_path, "n1"))
+        with pytest.raises(LockError, match="do not exclude between .* and n1 here"):
+            Owners(str(tmp_path), process.new_owner()).meet(lambda: False)
