@@ -180,6 +180,13 @@ LEFT_OUT = [
         "A file that was swapped for another is the old one again after a power cut, or both are there.",
     ),
     Mutant(
+        "fsync left out: sizes, which other hosts see",
+        _JOURNAL,
+        "            if mounts.others_may_see(self._workdir):\n                os.fsync(self.file(name))\n",
+        "",
+        "A farmer that outlives a crash of its server is shown an exchange older than it knows, and stops.",
+    ),
+    Mutant(
         "fsync left out: a file that grew or shrank",
         _JOURNAL,
         "                os.ftruncate(fd, operation.after)\n        os.fsync(fd)\n",

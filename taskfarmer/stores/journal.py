@@ -28,7 +28,7 @@ from zlib import crc32
 
 from taskfarmer.errors import DiskError, LockError, StateError, WorkdirGone
 from taskfarmer.model import Owner
-from taskfarmer.system import files, process
+from taskfarmer.system import files, mounts, process
 
 _TITLE = b"pytaskfarmer journal 1 "
 _LOOKS, _BETWEEN_LOOKS = 10, 0.01
@@ -164,7 +164,8 @@ class Journal:
         self._operations.append(Operation(Kind.REMOVE, name))
 
     def note(self, name: str, before: bytes, data: bytes) -> None:
-        """FILE, which was `before`, is this, but nobody depends on it: it is not synced."""
+        """FILE, which was `before`, is this. It is synced only where other hosts see it: they may outlive a crash of the
+        server, and take what is older than they know for a lie."""
         self._before[name] = before
         self._operations.append(Operation(Kind.NOTE, name, len(before), len(data), data))
 
@@ -275,6 +276,8 @@ class Journal:
             files.write_all(self.file(name), operation.data, 0)
             if operation.after < operation.before:
                 os.ftruncate(self.file(name), operation.after)
+            if mounts.others_may_see(self._workdir):
+                os.fsync(self.file(name))
         else:
             self._resize(operation, self.file(name))
 

@@ -38,6 +38,12 @@ from mutants import MUTANTS, plant
 from powercut import Disk, Tree, flat, put
 from test_planted_mutants import CAUGHT_BY
 
+from taskfarmer.errors import LockError
+from taskfarmer.stores.lines import EXCHANGE, parse_sizes
+from taskfarmer.stores.section import alone_in
+from taskfarmer.stores.workdir import Workdir
+from taskfarmer.system import process
+
 DONE = ("finished", "failed")
 RECORDFS = Path(__file__).parents[1] / "components" / "recordfs.py"
 COMPONENTS = Path(os.environ.get("COMPONENTS_DIR", Path.home() / ".cache" / "taskfarmer-components"))
@@ -65,11 +71,12 @@ def recorded_to(record: Path, mount: Path) -> Iterator[None]:
 
 
 class Cut(NamedTuple):
-    """When it was and what was lost; what is left; which tasks were settled then."""
+    """When it was and what was lost; what is left; which tasks were settled then, and what `sizes` was last seen to be."""
 
     what: str
     left: Tree
     settled: set[int]
+    sizes: bytes = b""
 
 
 class Cuts:
@@ -97,8 +104,11 @@ class Cuts:
     def __iter__(self) -> Iterator[Cut]:
         seen = set()
         done: set[int] = set()
+        sizes = b""
         for end in range(self._begin, len(self._disk.changes) + 1):
-            done = settled(self._disk.whole(end), self.bench.scene.failed, done)
+            whole = self._disk.whole(end)
+            done = settled(whole, self.bench.scene.failed, done)
+            sizes = seen_sizes(whole, sizes)
             if self._is_of_interest(end):
                 for lost, left in self._disk.left_by_a_cut(self._begin, end, self._every):
                     # What tasks did in the meantime makes another moment, but not another disk.
@@ -106,7 +116,7 @@ class Cuts:
                     key = json.dumps([sorted(done), *files])
                     if key not in seen:
                         seen.add(key)
-                        yield Cut(f"after {self._disk.name_of(end - 1)}, lost: {lost}", left, done)
+                        yield Cut(f"after {self._disk.name_of(end - 1)}, lost: {lost}", left, done, sizes)
 
     def at_the_end(self) -> Iterator[Cut]:
         """When the command has ended."""
@@ -171,6 +181,12 @@ def settled(tree: Tree, failed: tuple[int, ...], before: set[int]) -> set[int]:
     return ids["finished"] | ids["failed"] & set(failed)
 
 
+def seen_sizes(tree: Tree, before: bytes) -> bytes:
+    """What another farmer may have read in `sizes`: nobody looks while an exchange is under way."""
+    files = flat(tree)
+    return before if "tasks.txt_workdir/journal" in files else files.get("tasks.txt_workdir/sizes", b"")
+
+
 SCENES_ON_DISK = [scene for scene in SCENES if scene.name != "a torn timeline"]
 SCENES_ON_DISK += [LONG_TASK, REFUSED_SETTLE, REFUSED_RETRY]
 
@@ -210,6 +226,32 @@ def nothing_has_happened_after(cuts: Cuts) -> None:
         assert cuts.bench.farm.ids("failed") == [0, 2], cut.what
 
 
+@pytest.mark.parametrize("scene", [CLAIM, SETTLE, RETRY], ids=str)
+@pytest.mark.components
+def test_who_lives_on_when_the_server_loses_its_power_is_shown_no_older_exchange(scene: Scene, tmp_path: Path) -> None:
+    """Else it would take the filesystem for one that shows what was there before, and stop."""
+    cuts = Cuts(scene, tmp_path)
+    assert sum(live_on_after(cut, cuts) for cut in cuts) > 5
+
+
+def live_on_after(cut: Cut, cuts: Cuts) -> bool:
+    """What one finds who has seen the farm just before; whether there was anything to be seen."""
+    known = parse_sizes(cut.sizes)
+    if known is None:
+        return False
+    cuts.put(cut.left)
+    workdir = Workdir(str(cuts.bench.farm.workdir), process.new_owner())
+    workdir.remember_exchange(known[EXCHANGE], cut.sizes)
+    try:
+        with alone_in(workdir) as section:
+            assert section.sizes
+    except LockError as error:
+        raise AssertionError(f"{cut.what}: {error}") from error
+    finally:
+        workdir.close()
+    return True
+
+
 # Planted defects
 
 #: The scene in which each is caught, and what is lost then.
@@ -223,6 +265,7 @@ CAUGHT_IN = {
     ),
     "fsync left out: names that changed in another folder": (DEAD_OWNER, "claims"),
     "fsync left out: names that changed in the workdir": (CLAIM, "name /tasks.txt_workdir/toprocess"),
+    "fsync left out: sizes, which other hosts see": (SETTLE, "content /tasks.txt_workdir/sizes"),
     "fsync left out: a file that grew or shrank": (RETRY, "content /tasks.txt_workdir/later"),
     "fsync left out: what was written aside": (CHANGED_LIST, "content /tasks.txt_workdir/later.new"),
     "fsync left out: farm.json.new": (MATERIALISE, "content /tasks.txt_workdir/farm.json.new"),
@@ -248,6 +291,7 @@ def test_a_planted_mutant_does_not_survive_a_power_cut(name: str, tmp_path: Path
         for cut in cuts:
             if what in cut.what.partition("lost: ")[2]:
                 cuts.wake_up_after(cut)
+                live_on_after(cut, cuts)
         if scene is REFUSED_RETRY:
             nothing_has_happened_after(cuts)
     print(f"{name}: {str(caught.value).splitlines()[0]}")
