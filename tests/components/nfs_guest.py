@@ -36,11 +36,13 @@ LEASE = 15
 
 
 class Nfs(NamedTuple):
-    """How the guest's clients mount: version 4.2 or 3, more options (`,nolock`), and whether both have one host name."""
+    """How the guest's clients mount: version 4.2 or 3, more options (`,nolock`), whether both have one host name, and
+    whether they have a lock daemon, which version 3 needs for locks."""
 
     version: str
     options: str = ""
     one_name: bool = False
+    lock_daemon: bool = False
 
 
 def missing() -> str | None:
@@ -101,6 +103,7 @@ def _boot(folder: Path, nfs: Nfs, timeout: float) -> str:
         "NFS_VERSION": nfs.version,
         "NFS_OPTIONS": nfs.options,
         "ONE_NAME": "yes" if nfs.one_name else "",
+        "LOCK_DAEMON": "yes" if nfs.lock_daemon else "",
         "LEASE": LEASE,
     }
     options = " ".join(f"{name}={value}" for name, value in asked.items() if value)

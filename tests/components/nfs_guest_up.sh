@@ -1,7 +1,7 @@
 # In the guest that nfs_guest.py starts: a kernel NFS server and two clients, /mnt/nfs1 and /mnt/nfs2, each in a network of its
 # own (v1, v2 are the server's ends of their cables); then $COMMAND, a script, is run. From the kernel's command line:
 #   NFS_VERSION  4.2 or 3       NFS_OPTIONS  more options of the mounts, begins with a comma     LEASE  the server's, in seconds
-#   ONE_NAME     both clients have one host name     STATD  lock managers for version 3: each client has a name server of its own
+#   ONE_NAME     both clients have one host name     LOCK_DAEMON  for version 3: each client has one, to keep locks at the server
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 server=/srv/nfs
 
@@ -29,6 +29,26 @@ serve() {
     rpc.nfsd --grace-time 1 --lease-time "$LEASE" 4
 }
 
+# In a client's network, for version 3. The lock manager, which is the kernel's, makes itself known to the rpcbind whose socket
+# it finds below /run, and asks the statd of its network. Both must be the client's own, and the mount be made where that
+# /run is seen: else it takes the server's place in its rpcbind, and whoever asks for a lock waits for ever.
+lock_daemon() {  # NUMBER
+    mount -t tmpfs memory /run
+    mkdir -p /run/rpcbind "/tmp/statd$1/sm" "/tmp/statd$1/sm.bak"
+    rpcbind
+    rpc.statd --no-notify -P "/tmp/statd$1" -n "10.9.$1.2"
+}
+
+# In a client's network, with a host name and a sight of mounts of its own.
+mount_it() {  # NUMBER NAME SOURCE
+    hostname "$2"
+    [ -z "$LOCK_DAEMON" ] || lock_daemon "$1"
+    for try in 1 2 3 4 5 6; do
+        mount -t nfs -o "vers=$NFS_VERSION,hard,timeo=50,retrans=2$NFS_OPTIONS" "$3" "/mnt/nfs$1" && return
+        sleep 1
+    done
+}
+
 client() {  # NUMBER
     local inside="nsenter --net=/run/netns/c$1" name=n$1 source=10.9.$1.1:/
     [ -z "$ONE_NAME" ] || name=server
@@ -42,14 +62,12 @@ client() {  # NUMBER
     $inside ip link set lo up
     mkdir -p "/mnt/nfs$1"
     # To the server a client of version 4 is its host name: two of one name are one, and their locks do not exclude.
-    for try in 1 2 3 4 5 6; do
-        $inside unshare --uts sh -c 'hostname "$1"; mount -t nfs -o "$2" "$3" "$4"' sh "$name" \
-            "vers=$NFS_VERSION,hard,timeo=50,retrans=2$NFS_OPTIONS" "$source" "/mnt/nfs$1" && return
-        sleep 1
-    done
+    $inside unshare --uts --mount --propagation unchanged bash -c 'mount_it "$@"' bash "$1" "$name" "$source"
 }
 
+export -f mount_it lock_daemon
 serve
+mount --bind /mnt /mnt && mount --make-shared /mnt  # what clients mount there is seen by all
 client 1
 client 2
 if [ "$(grep -c ' /mnt/nfs[12] nfs' /proc/mounts)" = 2 ]; then
@@ -59,5 +77,6 @@ if [ "$(grep -c ' /mnt/nfs[12] nfs' /proc/mounts)" = 2 ]; then
 else
     echo "GUEST-EXIT mounting failed"
 fi
+sleep 1  # or what was said last is lost
 echo b > /proc/sysrq-trigger
 sleep 60

@@ -114,6 +114,8 @@ class Hosts:
 
     #: Whether they are two at all, and one can be cut off.
     are_two = True
+    #: Whether the locks of one that is cut off are free after a while.
+    frees_locks = False
 
     def __init__(self, mounts: two_mounts.Mounts) -> None:
         self._mounts = mounts
@@ -170,6 +172,11 @@ class FuseHosts(Hosts):
 
 class NfsHosts(Hosts):
     """In the guest: the cable of a client is pulled."""
+
+    def __init__(self, nfs: Nfs) -> None:
+        super().__init__(nfs_guest.MOUNTS)
+        # Version 3 keeps them until the host boots again.
+        self.frees_locks = nfs.version != "3"
 
     def cut_off(self) -> None:
         subprocess.run(["ip", "link", "set", "v1", "down"], check=True)
@@ -359,7 +366,7 @@ class _Ordeal:
             began = time.monotonic()
             scene.tell("go_1")
             try:
-                if self._taken_over(scene, 2 * WINDOW + (0 if not self._outlive_us else PATIENCE)):
+                if self._taken_over(scene, 2 * WINDOW + (PATIENCE if self._outlives else 0)):
                     self.after_cut = time.monotonic() - began
                     scene.tell("go_2", "go_3")
                     scene.wait(lambda: self._times(scene, 0) == 2, "n2 begins task 0 again", 2)
@@ -372,9 +379,9 @@ class _Ordeal:
             self._count(scene, 0, 1)
 
     @property
-    def _outlive_us(self) -> bool:
-        """Whether the locks of one who is cut off are free after a while."""
-        return isinstance(self._hosts, NfsHosts) or bool(self._flags)
+    def _outlives(self) -> bool:
+        """Whether who is cut off for long is outlived by the others: nothing holds them back then."""
+        return self._hosts.frees_locks or bool(self._flags)
 
     def _lose_power(self) -> None:
         with self._scene("power", 6) as scene:
@@ -481,8 +488,9 @@ FILESYSTEMS: dict[str, Open] = {
 NFS = {
     "NFS 4.2": Nfs("4.2"),
     "NFS 4.2, two clients of one name": Nfs("4.2", one_name=True),
-    "NFS 4.2, local_lock=all": Nfs("4.2", ",local_lock=all"),
-    "NFS 3": Nfs("3"),
+    "NFS 3": Nfs("3", lock_daemon=True),
+    "NFS 3, two clients of one name": Nfs("3", one_name=True, lock_daemon=True),
+    "NFS 3 without a lock daemon": Nfs("3"),
     "NFS 3, nolock": Nfs("3", ",nolock"),
 }
 
@@ -490,7 +498,7 @@ NFS = {
 def main(names: Sequence[str]) -> None:
     """Print the rows of the table; what went wrong goes to standard error."""
     if names[:1] == ["--in-the-guest"]:
-        print("ROW", json.dumps(_row(names[1], NfsHosts(nfs_guest.MOUNTS))._asdict()))
+        print("ROW", json.dumps(_row(names[1], NfsHosts(NFS[names[1]]))._asdict()))
         return
     for name in names or [*FILESYSTEMS, *NFS]:
         if why := missing(name):
