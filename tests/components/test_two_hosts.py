@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import two_mounts
 from conftest import PROGRAM, Farm, processes_with, wait_until
+from farmhands import children_of, kill
 
 from taskfarmer.system import process
 
@@ -30,6 +31,7 @@ LYING = {
     "flakyfs": lambda folder: two_mounts.flakyfs(folder, "locks=local"),
     "sshfs": two_mounts.sshfs,
 }
+LONG = "echo $PROC_NUMBER >> ran; echo $$ >> long; until [ -e end ]; do sleep 0.1; done"
 WITHOUT_LOCKS = ("ENOLCK", "ENOSYS", "EOPNOTSUPP")
 
 
@@ -118,6 +120,40 @@ def test_two_hosts_with_soft_locks_share_the_work_and_part(farm: Farm, disk: Pat
             status, said = end_of(farmer)
             assert status == 0 and "silent" not in said, said
         assert_all_finished_once(farm, mounts[0] / "work", 64)
+
+
+def test_a_frozen_host_that_wakes_after_its_tasks_were_taken_over_gives_in(farm: Farm, disk: Path) -> None:
+    """Under soft locks silence is all there is. Of its two tasks, which are not frozen, one has ended meanwhile."""
+    needs("flakyfs")
+    farm.write("echo $PROC_NUMBER >> ran; until [ -e go ]; do sleep 0.1; done", LONG, *["true"] * 4)
+    with two_mounts.flakyfs(disk, "locks=local") as mounts:
+        soft = ("--lock", "soft", "--dead-after", "10s")
+        frozen = start_on(1, mounts, farm, "-n", "2", *soft)
+        wait_until(lambda: executions(farm) == Counter([0, 1]))
+        asleep = [frozen.pid, *children_of(frozen.pid)]
+        kill(asleep, signal.SIGSTOP)
+        other = start_on(2, mounts, farm, "-n", "2", *soft)
+        wait_until(lambda: executions(farm) == Counter([0, 1, 0, 1]), 120, "it is taken over")
+        (farm.folder / "go").touch()
+        work = mounts[0] / "work"
+        wait_until(lambda: len((work / "finished").read_text().splitlines()) == 5, 60, "the other has settled task 0")
+        kill(asleep, signal.SIGCONT)
+        (long,) = [int(pid) for pid in (farm.folder / "long").read_text().split() if owner_of(int(pid)) == "n1"]
+        wait_until(lambda: not process.exists(long), 60, "the end of the task that was taken over")
+        (farm.folder / "end").touch()
+        for farmer in (other, frozen):
+            status, said = end_of(farmer)
+            assert status == 0, said
+        assert "goes on under a new name" in said, said
+        finished = [int(line.split()[0]) for line in (work / "finished").read_text().splitlines()]
+        assert sorted(finished) == list(range(6)) and list((work / "running").iterdir()) == []
+
+
+def owner_of(pid: int) -> str:
+    """The host whose farmer has started a task."""
+    environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (owner,) = [word for word in environment if word.startswith(b"TASKFARMER_OWNER=")]
+    return owner.decode().partition("=")[2].partition(".")[0]
 
 
 @pytest.mark.parametrize("errno", WITHOUT_LOCKS)
