@@ -23,6 +23,13 @@ def slurm_name(environ: Mapping[str, str]) -> str:
     return environ["SLURM_JOB_ID"]
 
 
+def for_slurms_programs(environ: Mapping[str, str]) -> dict[str, str]:
+    """What they are to see: nothing that sends them to another cluster, or hides our job from them."""
+    return {
+        name: value for name, value in environ.items() if name != "SLURM_CLUSTERS" and not name.startswith("SQUEUE_")
+    }
+
+
 def check_requeue(environ: Mapping[str, str]) -> None:
     """Refuse what could not be done in the end. Raises UsageError."""
     if "SLURM_JOB_ID" not in environ:
@@ -40,7 +47,9 @@ def requeue(environ: Mapping[str, str]) -> None:
     job = slurm_name(environ)
     asked = ["scontrol", "requeue", job]
     try:
-        done = subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE)
+        done = subprocess.run(
+            asked, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, env=for_slurms_programs(environ)
+        )
     except subprocess.TimeoutExpired as error:
         raise RequeueError(
             f"scontrol requeue {job}: no answer within {_PATIENCE:g} s. If the job is not started again, start the same line again"

@@ -47,7 +47,7 @@ class Asked:
         self._answer = _told(environ)
         self._squeue: Popen[bytes] | None = None
         if self._answer is None:
-            self._ask_squeue(job.slurm_name(environ))
+            self._ask_squeue(job.slurm_name(environ), job.for_slurms_programs(environ))
 
     def answer(self) -> Walltime | None:
         """What the batch system says; None while it has not answered. Never waits."""
@@ -72,14 +72,15 @@ class Asked:
                 pass  # its disk hangs: it is gone when that does not any more
             _close(squeue)
 
-    def _ask_squeue(self, name: str) -> None:
+    def _ask_squeue(self, name: str, environ: dict[str, str]) -> None:
         import subprocess  # here only: a thousand nodes start us at once
 
         self._give_up_at = time.monotonic() + _PATIENCE
         try:
             self._squeue = subprocess.Popen(
                 ["squeue", "-h", "-j", name, "-o", "%L %l"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True, env=environ,
             )  # fmt: skip
         except OSError as error:
             self._answer = Walltime(trouble=f"squeue: {error.strerror}")

@@ -231,6 +231,20 @@ def test_slurms_warnings_stop_farmers_and_a_job_is_started_again_until_all_is_do
     assert "start this job again" not in field.said(steps)
 
 
+def test_a_job_that_meets_its_limit_unwarned_loses_nothing(slurm: Slurm, field: Field) -> None:
+    """Slurm sends TERM, which these tasks ignore, and KILL; the farmer, which was told of another end, among them."""
+    field.plant(*["trap '' TERM; until [ -e go ]; do sleep 0.1; done"] * 8, *["true"] * 8)
+    line = "exec pytaskfarmer.py --walltime 10h --grace 1m tasks.txt"
+    job = slurm.submit(field.folder, "-w", "n1", "--wrap", line)
+    wait_until(lambda: field.has_begun(8), PATIENCE, "it works")
+    bring_the_end_near(slurm, job, 1)
+    assert slurm.wait(job) == ["TIMEOUT"]
+    assert "stopping (SIGTERM)" in field.said(job) and "stopped: " not in field.said(job)
+    (field.folder / "go").touch()
+    assert slurm.wait(slurm.submit(field.folder, "-w", "n1", "slurm_test.sh", "tasks.txt")) == ["COMPLETED"]
+    field.assert_all_is_done()
+
+
 def test_a_job_that_knows_its_end_begins_nothing_that_would_not_be_done_and_is_started_again(
     slurm: Slurm, field: Field
 ) -> None:

@@ -48,24 +48,29 @@ def test_a_job_has_a_name_that_can_stand_in_the_name_of_a_folder(environ: dict[s
     ("array", "name"), [({}, "12"), ({"SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "3"}, "10_3")]
 )
 def test_slurm_is_asked_to_start_this_job_or_this_member_of_an_array_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, array: dict[str, str], name: str
+    tmp_path: Path, array: dict[str, str], name: str
 ) -> None:
-    monkeypatch.setenv("PATH", scontrol(tmp_path, f'echo "$@" > {tmp_path}/asked'))
-    job.requeue({"SLURM_JOB_ID": "12", **array})
+    path = scontrol(tmp_path, f'echo "$@" > {tmp_path}/asked')
+    job.requeue({"SLURM_JOB_ID": "12", "PATH": path, **array})
     assert (tmp_path / "asked").read_text() == f"requeue {name}\n"
 
 
-def test_what_slurm_has_against_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", scontrol(tmp_path, "echo Requested operation is presently disabled >&2; exit 1"))
+def test_no_job_of_another_cluster_is_started_again(tmp_path: Path) -> None:
+    path = scontrol(tmp_path, '[ -z "$SLURM_CLUSTERS" ]')
+    job.requeue({"SLURM_JOB_ID": "12", "SLURM_CLUSTERS": "other", "PATH": path})
+
+
+def test_what_slurm_has_against_it_is_said(tmp_path: Path) -> None:
+    path = scontrol(tmp_path, "echo Requested operation is presently disabled >&2; exit 1")
     with pytest.raises(RequeueError, match="scontrol requeue 12: exit 1: Requested operation is presently disabled"):
-        job.requeue({"SLURM_JOB_ID": "12"})
+        job.requeue({"SLURM_JOB_ID": "12", "PATH": path})
 
 
 def test_a_scontrol_that_does_not_answer_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "_PATIENCE", 0.2)
-    monkeypatch.setenv("PATH", scontrol(tmp_path, "exec sleep 600"))
+    path = scontrol(tmp_path, "exec sleep 600")
     with pytest.raises(RequeueError, match=r"scontrol requeue 12: no answer within 0\.2 s"):
-        job.requeue({"SLURM_JOB_ID": "12"})
+        job.requeue({"SLURM_JOB_ID": "12", "PATH": path})
 
 
 def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path: Path) -> None:

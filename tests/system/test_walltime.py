@@ -32,9 +32,13 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
+def asked_in(environ: dict[str, str]) -> Asked:
+    return Asked({"PATH": os.environ["PATH"], **environ})
+
+
 def ask(environ: dict[str, str]) -> Walltime:
     """What is answered in the end."""
-    asked = Asked(environ)
+    asked = asked_in(environ)
     wait_until(lambda: asked.answer() is not None)
     found = asked.answer()
     assert found is not None
@@ -56,6 +60,12 @@ def test_slurm_says_in_the_environment_when_the_job_ends(squeue) -> None:
 def test_an_older_slurm_is_asked(squeue) -> None:
     squeue("echo 4:05 1:00:00")
     assert ask(IN_JOB) == Walltime(245.0, 3600.0)
+
+
+def test_what_a_user_likes_to_see_of_the_queue_does_not_hide_the_job(squeue) -> None:
+    squeue("env | grep -e SQUEUE_ -e SLURM_CLUSTERS || echo 4:05 1:00:00")
+    likes = {"SQUEUE_STATES": "PENDING", "SQUEUE_FORMAT": "%i", "SLURM_CLUSTERS": "all"}
+    assert ask({**IN_JOB, **likes}) == Walltime(245.0, 3600.0)
 
 
 def test_a_member_of_an_array_asks_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +138,7 @@ def test_a_squeue_that_does_not_answer_is_left(squeue, monkeypatch: pytest.Monke
 
 def test_while_squeue_takes_its_time_there_is_no_answer_and_nobody_waits(squeue, tmp_path: Path) -> None:
     squeue(f"until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo 4:05 1:00:00")
-    asked = Asked(IN_JOB)
+    asked = asked_in(IN_JOB)
     assert asked.answer() is None
     (tmp_path / "go").touch()
     wait_until(lambda: asked.answer() == Walltime(245.0, 3600.0))
@@ -136,7 +146,7 @@ def test_while_squeue_takes_its_time_there_is_no_answer_and_nobody_waits(squeue,
 
 def test_a_question_that_does_not_matter_any_more_leaves_nothing_behind(squeue) -> None:
     squeue("exec sleep 60124")
-    asked = Asked(IN_JOB)
+    asked = asked_in(IN_JOB)
     wait_until(lambda: processes_with("sleep 60124"))
     asked.close()
     assert processes_with("sleep 60124") == []
@@ -144,7 +154,7 @@ def test_a_question_that_does_not_matter_any_more_leaves_nothing_behind(squeue) 
 
 def test_a_script_in_place_of_squeue_ends_with_all_it_has_started(squeue) -> None:
     squeue("sleep 60125\nexit 0")
-    asked = Asked(IN_JOB)
+    asked = asked_in(IN_JOB)
     wait_until(lambda: processes_with("sleep 60125"))
     asked.close()
     assert processes_with("sleep 60125") == []
