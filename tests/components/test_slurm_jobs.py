@@ -95,9 +95,10 @@ def test_an_array_shares_a_list(slurm: Slurm, field: Field) -> None:
 
 
 def test_every_member_of_an_array_knows_when_its_job_ends(slurm: Slurm, field: Field) -> None:
-    """Also the one whose job has the number of the whole array."""
+    """Also the one whose job has the number of the whole array, and whatever the user likes to see of the queue."""
     field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 60)
-    job = slurm.submit(field.folder, "--array=1-3", "--exclusive", "slurm_test.sh", "tasks.txt")
+    likes = "--export=ALL,SQUEUE_STATES=PENDING,SLURM_CLUSTERS=other"
+    job = slurm.submit(field.folder, likes, "--array=1-3", "--exclusive", "slurm_test.sh", "tasks.txt")
     wait_until(lambda: field.nodes() == {"n1", "n2", "n3"}, PATIENCE, "all nodes work")
     (field.folder / "go").touch()
     assert slurm.wait(job) == ["COMPLETED"] * 3
