@@ -6,6 +6,7 @@ A host has a name of its own (UTS namespace), and a mount of its own in the same
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -190,3 +191,29 @@ def test_a_farmer_whose_disk_hangs_ends_its_tasks_before_others_may_take_them_ov
 
 def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def test_where_the_lock_lies_on_one_host_too_the_journal_keeps_farmers_apart_and_is_noticed(farm: Farm) -> None:
+    """Every flock(2) succeeds and does nothing, and nobody of another host is there to be met."""
+    assert shutil.which("strace"), "strace is wanted: tests/components/install.sh strace"
+    lying = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:retval=0"]
+    slowly = ["-e", "inject=fsync:delay_enter=5000"]  # so that their exchanges meet
+    farm.write(*["echo $PROC_NUMBER >> ran"] * 400)
+    farmers = [
+        subprocess.Popen(
+            [*lying, *slowly, *PROGRAM, "-n", "2", "tasks.txt"],
+            cwd=farm.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(3)
+    ]
+    ends = [end_of(farmer) for farmer in farmers]
+    assert {status for status, _ in ends} <= {0, 2}, ends
+    told = [said for status, said in ends if status == 2]
+    assert told and all("the lock does not exclude here" in said for said in told), ends
+    farm.run()
+    farm.assert_each_task_stands_once(400)
+    assert set(executions(farm)) == set(range(400))
+    assert max(executions(farm).values()) <= len(told) + 1, "only what one that stopped was running ran again"
