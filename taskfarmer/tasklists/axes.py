@@ -4,7 +4,8 @@
     1..10              whole numbers, the last one included; 01..10 as wide as 10; 10..1 downwards
     0..1..0.1          in steps: 0.0 0.1 ... 1.0, each with as many digits behind the point as the longest of the three
 
-Several lines, and both kinds, may be mixed.
+Several lines, and both kinds, may be mixed. What looks like a range and is none (1..x, 0:10:2) is refused: a text in quotes
+is always a text.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ from typing import Iterable, Iterator, Sequence
 from taskfarmer.errors import UsageError
 
 _ITEM = re.compile(r'[ \t]*(?:"((?:[^"]|"")*)"[ \t]*|((?!")[^,]*))(?:,|\Z)')
-_NUMBER = r"([-+]?\d+(?:\.\d+)?)"
-_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?").fullmatch
-_LIKE_A_RANGE = re.compile(r"[-+]?[\d.]*\d[\d.eE+-]*\.\.[\d.eE+-]*").fullmatch
+_N = r"[-+]?\d+(?:\.\d+)?"
+_RANGE = re.compile(rf"({_N})\.\.({_N})(?:\.\.({_N}))?").fullmatch
+#: What looks like a range, and is none. Times of day (06:00, 1:30:00) and paths (1../a) do not.
+_MEANT_AS_RANGE = re.compile(
+    r"[-+]?[\d.]*\d[\d.eE+-]*\.\.[\d.eE+-]*"  # 1..  1...10  1e-3..1e-1
+    rf"|{_N}\s*\.\.(?!/).*|\w*\s*\.\.\s*{_N}"  # 1..x  1 .. 10  x..10  ..10
+    rf"|(?:{_N}\s*)?…(?:\s*{_N})?|\.\.\."  # 1…10  ...
+    rf"|{_N}:|{_N}:{_N}:|:{_N}|:{_N}:{_N}|{_N}::{_N}|(?!\d\d?:[0-5]\d:[0-5]\d\Z){_N}:{_N}:{_N}"  # 0:  0:10:  :10  0:10:2
+    rf"|[{{[(]\s*{_N}\s*(?:\.\.|:).*|(?:np\.|numpy\.)?(?:a?range|linspace|logspace|seq)\(.*"  # {1..10}  range(10)
+).fullmatch
+#: What looks like one when it is all that an axis has: 0:10  1-10  1 to 10
+_MEANT_ALONE = re.compile(rf"(?!\d\d:\d\d\Z){_N}(?::|\s*(?:-|–|->|to)\s*){_N}").fullmatch
 
 
 Values = Iterable[str]
@@ -43,6 +53,8 @@ class Range:
 
 def parse_axis(name: str, text: str) -> list[Values]:
     """The values of an axis, in parts that can be gone through again and again. Raises UsageError."""
+    if _MEANT_ALONE(text.strip()):
+        raise _no_range(name, text.strip())
     parts: list[Values] = []
     for line in text.splitlines():
         parts.extend(_parse_line(name, line.strip()))
@@ -73,9 +85,13 @@ def _parse_plain(name: str, text: str) -> Values:
     found = _RANGE(text)
     if found:
         return _range(name, text, found.groups())
-    if _LIKE_A_RANGE(text):
-        raise UsageError(f'axis {name}: FIRST..LAST or FIRST..LAST..STEP is wanted, found {text}; "{text}" is a text')
+    if _MEANT_AS_RANGE(text):
+        raise _no_range(name, text)
     return [text]
+
+
+def _no_range(name: str, text: str) -> UsageError:
+    return UsageError(f'axis {name}: FIRST..LAST or FIRST..LAST..STEP is wanted, found {text}; "{text}" is a text')
 
 
 def _range(name: str, text: str, numbers: Sequence[str | None]) -> Range:

@@ -16,6 +16,8 @@ from taskfarmer.errors import UsageError
 from taskfarmer.tasklists.quoting import Reader, Spell, Unreadable
 
 _FIELD = re.compile(r"(?<!\$)(?:\{(\{[^\W\d]\w*(?::\w+)?\})\}|\{([^\W\d]\w*)(?::(\w+))?\})")
+#: What a command can differ by without any field.
+_NUMBER_OF_TASK = re.compile(r"\b(?:PROC_NUMBER|TASKFARMER_TASK_ID)\b").search
 
 
 class Template:
@@ -35,15 +37,20 @@ class Template:
         if not self._begin and not self._steps:
             raise UsageError("command: a command is wanted, found nothing")
         self.fields = frozenset(name for name, _, _ in self._steps)
+        self._is_always_the_same = self.fields <= {"workdir"} and not _NUMBER_OF_TASK(text)
 
     def check(self, known: Iterable[str]) -> None:
-        """Raise UsageError for a field that is not among the known ones."""
+        """Raise UsageError for a field that is not among the known ones, and where all tasks would be the same."""
         names = list(known)
+        if self._is_always_the_same:
+            but = " but {workdir}" if self.fields else ""
+            raise UsageError(
+                f"command: a field is wanted, found none{but}: the same command would run for each task; known: {_listed(names)}"
+            )
         for field, _, _ in self._steps:
             if field not in names:
-                allowed = " ".join(f"{{{name}}}" for name in names if name.isidentifier())
                 raise UsageError(
-                    f"command: {{{field}}} is no field; known: {allowed}. Braces meant for the shell: {{{{{field}}}}}"
+                    f"command: {{{field}}} is no field; known: {_listed(names)}. Braces meant for the shell: {{{{{field}}}}}"
                 )
 
     def fill(self, values: Mapping[str, str]) -> str:
@@ -90,3 +97,7 @@ class Template:
                 f"command: {field} stands {error}, where it cannot be quoted. Put it in a variable before "
                 f'(X={field}; ... "$X" ...), or write {{{name}:raw}} for the value as it is'
             ) from error
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " ".join(f"{{{name}}}" for name in names if name.isidentifier())

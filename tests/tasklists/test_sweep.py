@@ -59,6 +59,39 @@ def test_values_are_what_is_written(text: str, expected: str) -> None:
     assert values(text) == expected.split(" ")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "06:00", "06:00, 12:00, 18:00", "01:30:00", "1:2, 2:1, 16:9", "2020-21, 2021-22", "2020-01-31", "1-2, 3-4", "a-z", "x86-64",
+        "HEAD~1..HEAD", "v1..main", "1.2.3", "1-800-5", "host:80", "::1", "[::1]:80", "chr1:100-200", "../1", "./..", "a...z",
+        "run..", "arrange(x)", "1:a:b", "s3://b/1", "00:11:22:33:44:55", "-1", "1e-5", "C:1", "3-methyl", "T - 1", "1 to one",
+    ],
+)  # fmt: skip
+def test_what_only_resembles_a_range_is_a_text(text: str) -> None:
+    assert values(text) == text.split(", ")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        *((text, text) for text in [
+            "1..x", "1..10..", "1..10..x", "1 .. 10", "1..10 step 2", "x..10", "..10", "1..n", "1..$N", "1\u202610", "1..10;2",
+            "0:10:", "0:", ":10", "0:10:2", "0:1:0.1", "-1:1:0.5", "0:100", "0:10", "1-10", "1 - 10", "1 to 10", "1->10",
+            "range(10)", "{1..10}", "[1..10]", "1.0..2.0 0.1",
+        ]),
+        ("a, 1..x", "1..x"), ("1, 2, ..., 10", "..."), ("1, 2, \u2026, 10", "\u2026"), ("1..3, 5:8:", "5:8:"),
+        ("range(1, 10)", "range(1"), ("np.linspace(0, 1)", "np.linspace(0"),
+    ],
+)  # fmt: skip
+def test_what_was_meant_as_a_range_and_is_none_is_refused_unless_it_is_quoted(text: str, found: str) -> None:
+    with pytest.raises(UsageError) as error:
+        sweep("sim {x}", x=text)
+    assert str(error.value) == (
+        f'axis x: FIRST..LAST or FIRST..LAST..STEP is wanted, found {found}; "{found}" is a text'
+    )
+    assert values(f'"{text}"') == [text]
+
+
 def test_quotes_keep_commas_and_blanks() -> None:
     assert values('"a, b", " c ", "say ""hi""", it\'s, 5" disk') == ["a, b", " c ", 'say "hi"', "it's", '5" disk']
     assert sweep("p {x}", x='""') == ["p ''"]

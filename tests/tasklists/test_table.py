@@ -77,6 +77,7 @@ def test_a_header_alone_is_an_empty_list(tmp_path: Path) -> None:
         (b"\n,,\n", "sim {a}", "runs.csv, line 2: the names of the columns are wanted, found nothing"),
         (b"a,b,a\n", "sim {a}", "runs.csv, line 1: each column wants a name of its own, found 'a' twice"),
         (b"a,b\n1,2\n", "sim {c}", "runs.csv, line 1: command: {c} is no field; known: {a} {b} {id} {workdir}."),
+        (b"a,b\n1,2\n", "sim $a", "runs.csv, line 1: command: a field is wanted, found none: the same command would run for each task; known: {a} {b} {id}"),
         (b"a,b\n1,2\n\n3\n", "sim {a}", "runs.csv, line 4: 2 values are wanted (a, b), found 1: '3'"),
         (b'a,b\n"1\n\n2",2\n3,4,5\n', "sim {a}", "runs.csv, line 5: 2 values are wanted (a, b), found 3: '3,4,5'"),
         (b'a,b\n1,2\n"3,4\n5,6\n', "sim {a}", "runs.csv, line 3: this row cannot be read: "),

@@ -71,6 +71,11 @@ def test_values_are_put_in_as_they_are_if_that_is_wanted(tmp_path: Path) -> None
     assert commands(tmp_path, "prog {line:raw} {line}", b"-a -b\n") == ["prog -a -b '-a -b'"]
 
 
+@pytest.mark.parametrize("command", ["prog $PROC_NUMBER", "prog -s ${TASKFARMER_TASK_ID}", "prog {id}"])
+def test_a_command_may_differ_by_the_number_of_the_task_alone(tmp_path: Path, command: str) -> None:
+    assert len(commands(tmp_path, command, b"a\nb\n")) == 2
+
+
 def test_a_long_command_goes_on_in_the_next_line_behind_a_backslash(tmp_path: Path) -> None:
     assert commands(tmp_path, "\nprog {line} \\\n--fast\n", b"w\n") == ["prog w --fast"]
 
@@ -87,6 +92,9 @@ def test_bytes_that_are_not_utf_8_stay_the_users(tmp_path: Path) -> None:
         ("prog {line:q}", "{line:q}: only {line:raw} is known"),
         ("prog {line}\nprog", "one line is wanted, found a newline"),
         ("prog '{line}\nb'", "one line is wanted, found a newline"),
+        ("prog", "a field is wanted, found none: the same command would run for each task; known: {line} {id} {name}"),
+        ("prog $line {{line}} {} ${line}", "a field is wanted, found none"),
+        ("cd {workdir} && prog", "a field is wanted, found none but {workdir}"),
         (" \n ", "a command is wanted, found nothing"),
         ("prog `cat {line}`", "{line} stands in backticks, where it cannot be quoted"),
     ],
