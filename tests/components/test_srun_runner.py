@@ -241,6 +241,31 @@ def test_a_second_signal_ends_them_no_less(slurm: Slurm, field: Field) -> None:
     slurm.wait(job)
 
 
+@pytest.mark.parametrize("how", ["once", "twice"])
+def test_a_stop_does_not_wait_for_an_srun_that_does_not_answer_and_nothing_runs_twice_at_once(
+    slurm: Slurm, field: Field, how: str
+) -> None:
+    """srun is killed, Slurm ends its step some seconds later, and the next farmer of the job waits for that."""
+    field.define(ntasks=2, nodes=2).write(*["bash rank.sh"] * 4)
+    job = field.submit(script="@; echo status $?; until [ -e again ]; do sleep 0.1; done; exec @")
+    wait_until(lambda: len(field.oracle("began")) == 8, PATIENCE, "four tasks run on two nodes")
+    [farmer] = {_parent(pid) for pid in field.pids("worker-")}
+    sruns = [pid for pid in field.pids("srun") if not _is_helper(pid)]
+    for pid in sruns:
+        os.kill(pid, signal.SIGSTOP)  # as one that waits for a controller that has no time for it
+    for _ in range(2 if how == "twice" else 1):
+        os.kill(farmer, signal.SIGTERM)
+        time.sleep(0.2)
+    wait_until(lambda: "status 75" in field.said(job), PATIENCE, "the farmer has stopped")
+    assert not set(sruns) & set(field.pids("srun")) and field.ids("failed") == [], field.said(job)
+    field.go("again")
+    wait_until(lambda: len(field.oracle("began")) == 16, PATIENCE, "all of them run again")
+    assert len(field.ranks()) == 8 and len(field.steps(job)) == 4
+    field.go()
+    assert slurm.wait(job) == ["COMPLETED"], field.said(job)
+    field.assert_all_is_done(4)
+
+
 # Killing
 
 
