@@ -67,6 +67,10 @@ class Slurm:
         assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def ask(self, *words: str) -> None:
+        """Ask Slurm for something that may have become impossible in the meantime."""
+        subprocess.run(words, env=self.env, capture_output=True, timeout=PATIENCE)
+
     # Jobs
 
     def submit(self, folder: Path, *words: str) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from killer.nodes.attacks import Blow, plan
-from killer.nodes.killer import FLEETS, Terms
+from killer.nodes.jobs import FLEETS
+from killer.nodes.killer import Terms
 from killer.nodes.rounds import one_round
 from killer.nodes.witness import missing
 from killer.rounds import table

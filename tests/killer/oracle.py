@@ -13,19 +13,11 @@ from typing import Iterator, Protocol
 
 from taskfarmer.stores import lines
 
-from .farmers import marked
+from .farm import Farm
+from .processes import marked
 from .tasks import LEFT_BEHIND, Execution, read_effects
 
 _STATES = ("finished", "failed")
-
-
-class Round(Protocol):
-    """What is looked at: a farm that has come to its end, with what was found wrong on the way."""
-
-    folder: Path
-    workdir: Path
-    commands: list[str]
-    violations: list[str]
 
 
 class Judge(Protocol):
@@ -37,32 +29,32 @@ class Judge(Protocol):
     def about(self, execution: Execution) -> str: ...
 
 
-def examine(killer: Round, judge: Judge) -> list[str]:
+def examine(farm: Farm, judge: Judge) -> list[str]:
     """Everything that is not as it must be."""
-    executions = read_effects(killer.folder / "effects")
+    executions = read_effects(farm.effects)
     of_task: dict[int, list[Execution]] = {}
     for execution in executions:
         of_task.setdefault(execution.id, []).append(execution)
     lost = judge.lost_their_workers()
     return [
-        *killer.violations,
-        *_twice(killer),
-        *_places(killer, of_task, lost),
+        *farm.violations,
+        *_twice(farm),
+        *_places(farm, of_task, lost),
         *_reasons(judge, executions, of_task),
-        *_files(killer, {id: of_task[id] for id in of_task.keys() - lost}),
-        *_orphans(killer),
+        *_files(farm, {id: of_task[id] for id in of_task.keys() - lost}),
+        *_orphans(farm),
     ]
 
 
-def outcomes_unwritten(killer: Round) -> int:
+def outcomes_unwritten(farm: Farm) -> int:
     """How often a worker was killed between the end of its task and the line that says so: then it ran again."""
-    executions = read_effects(killer.folder / "effects")
+    executions = read_effects(farm.effects)
     last = {execution.id: execution for execution in executions}
     return sum(execution.how == "ok" and last[execution.id] is not execution for execution in executions)
 
 
-def _twice(killer: Round) -> Iterator[str]:
-    twice = killer.folder / "twice"
+def _twice(farm: Farm) -> Iterator[str]:
+    twice = farm.folder / "twice"
     if twice.exists():
         yield f"two attempts at once (ID ATTEMPT OWNER WORKER PID):\n{twice.read_text()}"
 
@@ -70,10 +62,10 @@ def _twice(killer: Round) -> Iterator[str]:
 # Nothing is lost, everything is recorded once, and as what it was
 
 
-def _places(killer: Round, of_task: dict[int, list[Execution]], lost: set[int]) -> Iterator[str]:
+def _places(farm: Farm, of_task: dict[int, list[Execution]], lost: set[int]) -> Iterator[str]:
     stands = Counter()
     for name in ("toprocess", "later", *_STATES):
-        for number, line in enumerate(_read(killer.workdir / name).splitlines(keepends=True), 1):
+        for number, line in enumerate(_read(farm.workdir / name).splitlines(keepends=True), 1):
             task = lines.parse_task(line.rstrip(b"\n"))
             if task is None or not line.endswith(b"\n"):
                 yield f"{name}, line {number}: {line!r}"
@@ -82,11 +74,11 @@ def _places(killer: Round, of_task: dict[int, list[Execution]], lost: set[int]) 
             stands[id] += 1
             if name not in _STATES:
                 yield f"task {id} is still in {name}"
-            elif id >= len(killer.commands) or command.decode() != killer.commands[id]:
+            elif id >= len(farm.commands) or command.decode() != farm.commands[id]:
                 yield f"{name}: task {id} has another command: {command!r}"
             else:
                 yield from _recorded_as_it_was(id, name, of_task.get(id, []), id in lost)
-    for id in range(len(killer.commands)):
+    for id in range(len(farm.commands)):
         if stands[id] != 1:
             yield f"task {id} stands in {stands[id]} places"
 
@@ -121,8 +113,8 @@ def _reasons(judge: Judge, all: list[Execution], of_task: dict[int, list[Executi
 # Files
 
 
-def _files(killer: Round, of_task: dict[int, list[Execution]]) -> Iterator[str]:
-    workdir = killer.workdir
+def _files(farm: Farm, of_task: dict[int, list[Execution]]) -> Iterator[str]:
+    workdir = farm.workdir
     if left := [path.name for path in (workdir / "running").iterdir()]:
         yield f"running/ still holds {left}"
     known = {"toprocess", "later", "finished", "failed", "attempts", "sizes", "farm.json", "running", "logs"}
@@ -135,9 +127,9 @@ def _files(killer: Round, of_task: dict[int, list[Execution]]) -> Iterator[str]:
             yield "timeline.json: an event is not whole"
     except ValueError as error:
         yield f"timeline.json: {error}"
-    farm = lines.parse_farm("farm.json", (workdir / "farm.json").read_bytes())
-    if farm is None or farm["next_id"] != len(killer.commands):
-        yield f"farm.json: {farm}, {len(killer.commands)} tasks were given"
+    about = lines.parse_farm("farm.json", (workdir / "farm.json").read_bytes())
+    if about is None or about["next_id"] != len(farm.commands):
+        yield f"farm.json: {about}, {len(farm.commands)} tasks were given"
     sizes = lines.parse_sizes((workdir / "sizes").read_bytes())
     for name in lines.STATE_FILES:
         content = _read(workdir / name)
@@ -178,9 +170,9 @@ def _read(path: Path) -> bytes:
 # Processes
 
 
-def _orphans(killer: Round) -> Iterator[str]:
+def _orphans(farm: Farm) -> Iterator[str]:
     """What a task that ended by itself has left behind is its own business, and over soon."""
-    mark = f"TASKFARMER_WORKDIR={killer.workdir}"
+    mark = f"TASKFARMER_WORKDIR={farm.workdir}"
     patience = time.monotonic() + LEFT_BEHIND + 10
     while (left := marked(mark)) and time.monotonic() < patience:
         time.sleep(0.05)

@@ -15,8 +15,9 @@ import re
 import signal
 
 from .attacks import Target
-from .farmers import STOPS
-from .killer import Hit, Killer
+from .hit import Hit
+from .killer import Killer
+from .programs import STOPS
 from .tasks import Execution
 
 #: The clock of the tasks ticks in hundredths, and a busy machine is slow.
@@ -39,7 +40,7 @@ class Reasons:
         The second one may have been killed before the task could say that it had begun.
         """
         found = set()
-        for program in self._killer.programs:
+        for program in self._killer.farm.programs:
             ids = re.findall(r"^failed  task (\d+)  killed .* its worker was killed", program.said, re.MULTILINE)
             kills = [hit for hit in self._killer.hits if hit.victim == program.pid and set(hit.pids) - {program.pid}]
             if len(kills) >= 2:
@@ -93,7 +94,7 @@ class Reasons:
         ]
 
     def _asked_again(self, first: Execution, second: Execution) -> bool:
-        return asked_between(self._killer.requeues, first, second) or self.edited_between(first, second)
+        return asked_between(self._killer.farm.requeues, first, second) or self.edited_between(first, second)
 
     def edited_between(self, first: Execution, second: Execution) -> bool:
         """Whether somebody has moved tasks by hand meanwhile."""

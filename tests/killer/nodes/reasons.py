@@ -32,14 +32,14 @@ class Reasons:
         killed = [sum(worker.was_killed for worker in farmer.workers) for farmer in self._witness.farmers]
         if not any(count >= 2 for count in killed):
             return set()
-        ids = re.findall(r"failed  task (\d+)  killed .* its worker was killed", self._killer.said)
+        ids = re.findall(r"failed  task (\d+)  killed .* its worker was killed", self._killer.jobs.said)
         return set(map(int, ids))
 
     def has_reason(self, first: Execution, second: Execution, starts: list[float]) -> bool:
         """Whether the second of two executions had to be. `starts`: of all that the worker of the first has begun."""
         if first.how == "":
             return any(self._deaths(first, second.start)) or self._was_stopped(first, second.start)
-        if first.how == "fail" and asked_between(self._killer.requeues, first, second):
+        if first.how == "fail" and asked_between(self._killer.farm.requeues, first, second):
             return True
         at_once = first.end + AT_ONCE + self._stalled(first)
         for death in self._deaths(first, min(second.start, at_once)):
@@ -68,7 +68,7 @@ class Reasons:
         farmer = self._witness.find(execution.owner)
         if farmer is None or farmer.ended is None or (os.WIFEXITED(farmer.status) and farmer.status >> 8 != _STOPPED):
             return False
-        in_trouble = any(trouble.time <= before for trouble in self._killer.troubles_of(farmer))
+        in_trouble = any(trouble.time <= before for trouble in self._killer.log.troubles_of(farmer))
         return in_trouble and farmer.ended - _STOP_TAKES - self._stalled(execution) <= before
 
     def _stalled(self, execution: Execution) -> float:
@@ -79,7 +79,7 @@ class Reasons:
         pids = {farmer.pid, *(worker.pid for worker in farmer.workers)}
         return sum(
             stall.end - stall.begin + AT_ONCE
-            for stall in self._killer.stalls
+            for stall in self._killer.log.stalls
             if stall.end >= execution.start and (stall.job == farmer.job or stall.pids & pids)
         )
 
@@ -94,4 +94,4 @@ class Reasons:
             return f"  (nobody has seen the farmer {execution.owner})"
         worker = self._witness.worker(execution.owner, execution.worker)
         end = "was not seen" if worker is None else f"ended {worker.ended}, status {worker.status:#x}"
-        return f"  {farmer}\n  its worker {end}\n  {self._killer.about(farmer)}"
+        return f"  {farmer}\n  its worker {end}\n  {self._killer.log.about(farmer)}"

@@ -10,11 +10,10 @@ from typing import Sequence
 
 from slurm_lab import Slurm
 
-from ..killer import Violation
-from ..oracle import examine, outcomes_unwritten
-from ..tasks import read_effects
+from ..rounds import count_sight, count_tasks, verdict
 from .attacks import KILLS, Blow, plan
-from .killer import FLEETS, Killer, Terms
+from .jobs import FLEETS
+from .killer import Killer, Terms
 from .reasons import Reasons
 
 #: What a campaign must have hit, or it proves nothing.
@@ -40,38 +39,22 @@ def one_round(
     """Everything that went wrong in one round; what was hit is added to `total`."""
     rng = random.Random(seed)
     killer = Killer(folder, rng, terms, slurm, program)
-    with killer:
-        try:
-            killer.run(plan(rng, kills, blows))
-            wrong = examine(killer, Reasons(killer))
-        except Violation as violation:
-            wrong = [*killer.violations, str(violation)]
-    (folder / "hits").write_text("".join(f"{hit}\n" for hit in killer.hits))
-    (folder / "troubles").write_text("".join(f"{trouble}\n" for trouble in killer.troubles))
+    wrong = verdict(killer, plan(rng, kills, blows), Reasons(killer))
+    (folder / "troubles").write_text("".join(f"{trouble}\n" for trouble in killer.log.troubles))
     total += count(killer)
-    if wrong:
-        wrong.append("the last attacks:\n" + "".join(f"  {hit}\n" for hit in killer.hits[-8:]))
     return wrong
 
 
 def count(killer: Killer) -> Counter[str]:
     """What was hit, and in what state."""
-    total: Counter[str] = Counter()
+    total = count_tasks(killer.farm)
     for hit in killer.hits:
         total[hit.attack.blow.value] += 1
         total["processes that lost their power"] += len(hit.pids) if hit.attack.blow is Blow.POWER else 0
         if hit.attack.blow in KILLS:
             total["kills"] += 1
-            total["killed: start-up"] += hit.sight.starting
-            total["killed: running claim"] += hit.sight.claims > 0
-            if hit.sight.exchange and hit.attack.blow is not Blow.WORKER:
-                total["killed: exchange"] += 1
-                total[f"killed: exchange, {hit.sight.exchange}"] += 1
-    total["killed: task ended, outcome not written"] += outcomes_unwritten(killer)
-    total["taken over by another host"] += len(re.findall(r"no sign of life\) is gone", killer.said))
-    total["taken over on the same host"] += len(re.findall(r"\(pid \d+\) is gone", killer.said))
+            total += count_sight(hit.sight, hit.attack.blow is not Blow.WORKER)
+    total["taken over by another host"] += len(re.findall(r"no sign of life\) is gone", killer.jobs.said))
+    total["taken over on the same host"] += len(re.findall(r"\(pid \d+\) is gone", killer.jobs.said))
     total["farmers"] += len(killer.witness.farmers)
-    total["executions"] += len(read_effects(killer.folder / "effects"))
-    total["tasks"] += len(killer.commands)
-    total["retries asked for"] += len(killer.requeues)
     return total

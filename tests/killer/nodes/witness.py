@@ -55,6 +55,8 @@ class Farmer(Process):
         array, member = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
         #: What Slurm calls this job and no other: one member of an array has the number of them all.
         self.job_name = f"{array}_{member}" if array and member else self.job
+        #: Whether it is the batch script itself, and no step.
+        self.is_batch = int(environ.get("SLURM_STEP_ID") or -1) < 0
         self.start = 0
         self.workers: list[Process] = []
 
