@@ -67,6 +67,7 @@ def recorded_to(record: Path, mount: Path) -> Iterator[None]:
     finally:
         kill(processes_in(mount))
         subprocess.run(["umount", "-l", str(mount)], check=False, capture_output=True)
+        server.terminate()  # another mount namespace, made meanwhile, would keep it at work
         server.communicate(timeout=60)
 
 
