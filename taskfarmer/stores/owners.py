@@ -283,7 +283,8 @@ class Owners:
         if self._is_here(owner):
             return process.is_gone(owner)
         silence = self._silences.setdefault(owner, Vigil(self._alive(owner), self._dead_after, alone=False))
-        return silence.proves_death(clock())
+        # Who held a soft lock was watched until it was proved dead: no second silence is waited for.
+        return silence.proves_death(clock()) or self.is_proved_dead(owner)
 
     def _end_vigil(self, owner: Owner) -> None:
         if vigil := self._vigils.pop(owner, None):

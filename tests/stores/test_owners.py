@@ -1,4 +1,4 @@
-"""Who joins others finds out whether locks exclude between them."""
+"""What one owner finds out about the others: whether locks exclude between them, and who is dead."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Iterator
 
 import pytest
+from conftest import wait_until
 
 from taskfarmer.errors import LockError
 from taskfarmer.model import Owner
@@ -63,3 +64,14 @@ def test_a_lock_that_lies_is_met_though_dead_farmers_of_other_hosts_lie_about(tm
         stack.enter_context(farmer_of(tmp_path, "n1"))
         with pytest.raises(LockError, match="do not exclude between .* and n1 here"):
             Owners(str(tmp_path), process.new_owner()).meet(lambda: False)
+
+
+def test_who_was_proved_dead_as_the_holder_of_a_soft_lock_is_dead_as_the_writer_of_the_journal(tmp_path: Path) -> None:
+    """Else everybody waits through a second silence, and then through a third for its tasks."""
+    with farmer_of(tmp_path, "n1", lives=False):
+        owners = Owners(str(tmp_path), process.new_owner(), dead_after=1.0)
+        owners.locks_exclude = False
+        other = Owner("n1", 4711, 1, "abcdef")
+        wait_until(lambda: owners.has_died(other.host, other.pid), what="the proof")
+        assert owners.has_left_its_exchange(other)
+        assert owners.look_around().dead == [other]
