@@ -56,10 +56,9 @@ class Farm:
         return subprocess.Popen([*PROGRAM, *flags, "tasks.txt"], cwd=self.folder, text=True, **options)
 
     def start_on(self, host: str, *flags: str, **environment: str) -> subprocess.Popen[str]:
-        """The same on a host of that name (uts_namespaces(7)), with these variables. End what you start."""
-        renamed = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
+        """The same on a host of that name, with these variables. End what you start."""
         return subprocess.Popen(
-            [*renamed, *PROGRAM, *flags, "tasks.txt"],
+            [*on_host(host), *PROGRAM, *flags, "tasks.txt"],
             cwd=self.folder,
             env={**os.environ, **environment},
             text=True,
@@ -91,6 +90,11 @@ class Farm:
         assert held == [], held
         standing = sorted(id for name in STATE_FILES for id in self.ids(name))
         assert standing == list(range(count))
+
+
+def on_host(name: str) -> list[str]:
+    """What is put before a command to have it run on a host of that name (uts_namespaces(7))."""
+    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 30.0, what: str = "the condition") -> None:

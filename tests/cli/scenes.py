@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Iterator
 
+from conftest import PROGRAM, on_host
+
 MESSAGES = Path(__file__).parent / "messages"
-PROGRAM = [sys.executable, "-m", "taskfarmer"]
 
 
 class Scene:
@@ -48,9 +48,9 @@ class Scene:
         )
 
     def start_on(self, host: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """The same on a host of that name (uts_namespaces(7)), with these variables."""
+        """The same on a host of that name, with these variables."""
         return subprocess.Popen(
-            ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *PROGRAM, *words],
+            [*on_host(host), *PROGRAM, *words],
             cwd=self.path,
             env={**os.environ, **environment},
             text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from conftest import PROGRAM, processes_with, wait_until
+from conftest import PROGRAM, on_host, processes_with, wait_until
 
 pytestmark = pytest.mark.quick
 
@@ -38,7 +38,7 @@ def environment(**more: str) -> dict[str, str]:
 def start(host: str, folder: Path, *flags: str, **variables: str) -> subprocess.Popen[str]:
     """Start `doctor FOLDER` on a host of that name."""
     return subprocess.Popen(
-        ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host, *PROGRAM, "doctor", str(folder), *flags],
+        [*on_host(host), *PROGRAM, "doctor", str(folder), *flags],
         env=environment(**variables),
         text=True,
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import two_mounts
-from conftest import PROGRAM
+from conftest import PROGRAM, on_host
 
 pytestmark = pytest.mark.components
 
@@ -36,10 +36,9 @@ def examine(filesystem: AbstractContextManager[two_mounts.Mounts]) -> dict[str, 
 
 
 def _start(host: str, folder: Path) -> subprocess.Popen[str]:
-    renamed = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', host]
     words = ["doctor", str(folder), "--token", "T", "--json"]
     return subprocess.Popen(
-        [*renamed, *PROGRAM, *words],
+        [*on_host(host), *PROGRAM, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
