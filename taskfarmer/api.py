@@ -1,6 +1,7 @@
 """The verbs, as functions: the only place where the parts are joined. Nothing here prints."""
 
 import os
+import stat
 import time
 from contextlib import closing
 from itertools import islice
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from taskfarmer.farm.jobtime import JobTime
 
 DEFAULT_SLOTS = 8
+_KINDS = {
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFSOCK: "socket",
+}
 
 
 class RunOptions(NamedTuple):
@@ -337,7 +345,8 @@ class _open:
         path = workdir or (farm if os.path.isdir(farm) else default_workdir(farm))
         check_rights(path)
         if not os.path.exists(os.path.join(path, "farm.json")):
-            raise UsageError(f"{path}: there is no farm here. Give a tasklist that was run, or its workdir")
+            where = "" if os.path.isabs(path) else f" (in {here()})"
+            raise UsageError(f"{path}: there is no farm here{where}. Give a tasklist that was run, or its workdir")
         self._store = TextStore(Workdir(path, process.new_owner()))
         if self._store.is_new:
             raise UsageError(f"{path}: no list was loaded here yet")
@@ -350,21 +359,29 @@ class _open:
 
 
 def _choices(tasklist: str, options: RunOptions, tell: Callable[[Notice], None]) -> Choices:
-    if not tasklist:
-        raise UsageError(
-            'a TASKLIST is wanted, found an empty word (in a script, "$1" is what was given behind its name)'
-        )
-    if os.path.isdir(tasklist):
-        raise UsageError(f"{tasklist}: a tasklist is a file, this is a folder")
     try:
-        with open(tasklist, "rb"):
-            pass
+        kind = _KINDS.get(stat.S_IFMT(os.stat(tasklist).st_mode))
+        if kind is None:
+            with open(tasklist, "rb"):
+                pass
     except FileNotFoundError as error:
-        where = "" if os.path.isabs(tasklist) else f" (in {os.getcwd()})"
+        where = "" if os.path.isabs(tasklist) else f" (in {here()})"
         raise UsageError(f"{tasklist}: no such file{where}") from error
     except OSError as error:
         raise UsageError(f"{tasklist}: cannot be read: {error.strerror}") from error
+    if kind is not None:
+        # Of what can be read only once, nobody could say at the next start whether it is the same list.
+        write = "" if kind == "folder" else ". Write the commands to a file first"
+        raise UsageError(f"{tasklist}: a tasklist is a file, this is a {kind}{write}")
     return Choices(tasklist, options.config, lambda message: tell(Trouble(message)))
+
+
+def here() -> str:
+    """The current directory, as a person is told of it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "a directory that was removed"
 
 
 def _slots(asked: int | None) -> int:

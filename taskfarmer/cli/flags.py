@@ -14,7 +14,7 @@ import sys
 from typing import Callable, Sequence
 
 from taskfarmer import __version__
-from taskfarmer.api import RunOptions
+from taskfarmer.api import RunOptions, here
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.orders import LOGS
 from taskfarmer.runners.shell import MODES
@@ -27,6 +27,8 @@ PROGRAM = "pytaskfarmer.py"
 VERBS = ("run", "status", "retry", "doctor", "runners", "tasklists")
 PROGRESS = ("auto", "bar", "lines", "none")
 
+#: What people type who come from other programs.
+_ELSEWHERE = {"-j": "-n", "--jobs": "-n", "-P": "-n", "--max-procs": "-n"}
 _YES_OR_NO = {"0": 0, "1": 1, "2": 2, "true": 1, "false": 0, "yes": 1, "no": 0}
 _EVERY_CORE = "every"
 
@@ -83,7 +85,7 @@ _STATUS_END = "exit status: 0 everything finished; 1 all done, some failed; 2 no
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     # With a width of our own: argparse makes a formatter for each flag and would ask the terminal each time.
-    return _Formatter(prog, max_help_position=28, width=width())
+    return _Formatter(prog, max_help_position=28 if width() >= 60 else 8, width=width())
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -108,7 +110,7 @@ class _Formatter(argparse.HelpFormatter):
 def width() -> int:
     """How many columns there are for what we print: those of the terminal, or 98."""
     try:
-        return max(60, os.get_terminal_size(sys.stdout.fileno()).columns - 2)
+        return max(40, os.get_terminal_size(sys.stdout.fileno()).columns - 2)
     except (OSError, ValueError):
         return 98
 
@@ -124,24 +126,31 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
         PROGRAM, _RUN_USAGE, _RUN_ABOUT, _END, formatter_class=_formatter, allow_abbrev=False, add_help=False
     )
     parser.add_argument_group("the list").add_argument(
-        "list", metavar="TASKLIST", help="one command per line; blank lines and lines with # in column 0 are skipped"
+        "list",
+        metavar="TASKLIST",
+        nargs="?",
+        help="one command per line; blank lines and lines with # in column 0 are skipped",
     )
     _add_run_flags(parser)
     args, rest = parser.parse_known_args(_with_values(words))
     if rest:
         parser.error(_unknown(rest, parser, f"one TASKLIST is wanted, found {args.list!r} and"))
+    _check_given(args.list, "TASKLIST", parser)
+    if not os.path.lexists(args.list) and (meant := _meant(args.list)):
+        parser.error(f"{args.list}: no such file (in {here()}){meant}")
     return args
 
 
 def parse_status(words: Sequence[str]) -> argparse.Namespace:
     """The flags of `status`."""
     parser = _verb_parser("status", "FARM", _STATUS_ABOUT, _STATUS_END)
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="the workdir, if it is not FARM_workdir")
+    parser.add_argument("-w", "--workdir", metavar="DIR", type=_place, help="the workdir, if it is not FARM_workdir")
     parser.add_argument("--json", action="store_true", help="for programs")
     _add_general(parser.add_argument)
     args, rest = parser.parse_known_args(words)
     if rest:
         parser.error(_unknown(rest, parser, f"one FARM is wanted, found {args.farm!r} and"))
+    _check_given(args.farm, "FARM", parser)
     return args
 
 
@@ -155,6 +164,7 @@ def parse_retry(words: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_intermixed_args(_with_values(words))
     if rest:
         parser.error(_unknown(rest, parser, "ids are numbers, found"))
+    _check_given(args.farm, "FARM", parser)
     given = next((action for action in of_run if getattr(args, action.dest) != action.default), None)
     if given and not args.run:
         parser.error(f"{'/'.join(given.option_strings)} goes with --run")
@@ -169,7 +179,7 @@ def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
         f"{PROGRAM} doctor", "%(prog)s [flags] DIR", _DOCTOR_ABOUT, _DOCTOR_END,
         formatter_class=_formatter, allow_abbrev=False, add_help=False,
     )  # fmt: skip
-    parser.add_argument("folder", metavar="DIR", help="a folder that you can write to")
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder that you can write to")
     add = parser.add_argument
     add("--token", metavar="WORD", help="meet those who are given the same WORD on other hosts")
     add("--hosts", metavar="N", type=functools.partial(_at_least, 2), help="how many hosts are to meet (default 2)")
@@ -179,6 +189,7 @@ def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(words)
     if rest:
         parser.error(_unknown(rest, parser, f"one DIR is wanted, found {args.folder!r} and"))
+    _check_given(args.folder, "DIR", parser)
     return args
 
 
@@ -193,7 +204,7 @@ def parse_definitions(kind: str, words: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--check", action="store_true", help="build each, and say what is wrong")
-    add("--config", metavar="FILE", action="append", default=[], help="read this INI file, too")
+    add("--config", metavar="FILE", type=_place, action="append", default=[], help="read this INI file, too")
     add("--json", action="store_true", help="for programs")
     _add_general(add)
     args, rest = parser.parse_known_args(words)
@@ -212,7 +223,7 @@ def _verb_parser(verb: str, words: str, about: str, end: str) -> argparse.Argume
         f"{PROGRAM} {verb}", f"%(prog)s [flags] {words}", about, end,
         formatter_class=_formatter, allow_abbrev=False, add_help=False,
     )  # fmt: skip
-    parser.add_argument("farm", metavar="FARM", help="a tasklist that was run, or its workdir")
+    parser.add_argument("farm", metavar="FARM", nargs="?", help="a tasklist that was run, or its workdir")
     return parser
 
 
@@ -227,7 +238,13 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         type=_slots,
         help="tasks at a time (default 8; -n alone: every core this job may use)",
     )
-    add("-w", "--workdir", metavar="DIR", help="where progress and logs are kept (default TASKLIST_workdir)")
+    add(
+        "-w",
+        "--workdir",
+        metavar="DIR",
+        type=_place,
+        help="where progress and logs are kept (default TASKLIST_workdir)",
+    )
     add("-r", "--runner", metavar="NAME", default="default", help="how commands are started (see `runners`)")
     add(
         "-t",
@@ -240,6 +257,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add(
         "--config",
         metavar="FILE",
+        type=_place,
         action="append",
         default=[],
         help="an INI file that defines runners or tasklists, beside those that are found",
@@ -325,7 +343,12 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         default=DEAD_AFTER,
         help="take over the tasks of a farmer on another host that has given no sign of life for TIME (default 30s)",
     )
-    add("--lock-dir", metavar="DIR", help="where a new farm's lock is kept (default $SCRATCH, else the workdir)")
+    add(
+        "--lock-dir",
+        metavar="DIR",
+        type=_place,
+        help="where a new farm's lock is kept (default $SCRATCH, else the workdir)",
+    )
     said = parser.add_argument_group("what is said")
     add = said.add_argument
     add(
@@ -347,7 +370,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     # Abbreviations of the ancestor's that people have in their scripts.
     for short, dest in (("--work", "workdir"), ("--run", "runner"), ("--task", "handler")):
         if short != "--run" or with_run_abbreviation:
-            parser.add_argument(short, dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            parser.add_argument(short, dest=dest, type=_place, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--time", dest="timeout", type=_time, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     actions = [action for group in (runs, ends, kept, said) for action in group._group_actions]
     return [action for action in actions if action.dest not in ("workdir", "version", "help")]
@@ -362,7 +385,6 @@ def _plain(message: str) -> str:
     """One of argparse's messages in our words."""
     message = re.sub(r"^argument (\S+): expected one argument$", r"\1: a value is wanted", message)
     message = re.sub(r"^argument (\S+): ignored explicit argument (.*)$", r"\1 takes no value, found \2", message)
-    message = re.sub(r"^the following arguments are required: (\w+).*$", r"a \1 is wanted", message)
     return re.sub(r"^argument (\S+): ", r"\1: ", message)
 
 
@@ -372,11 +394,28 @@ def _unknown(words: list[str], parser: argparse.ArgumentParser, otherwise: str) 
 
     unknown = next((word.partition("=")[0] for word in words if word.startswith("-") and word != "--"), None)
     if unknown is None:
-        close = get_close_matches(otherwise.split("'")[1], VERBS, 1, 0.75) if "'" in otherwise else []
-        return f"{otherwise} {words[0]!r}" + (f"; did you mean {close[0]}?" if close else "")
+        found = [*re.findall("'(.*?)'", otherwise), words[0]]
+        return f"{otherwise} {words[0]!r}{next(filter(None, map(_meant, found)), '')}"
+    if unknown in _ELSEWHERE and "-n" in parser._option_string_actions:
+        return f"{unknown}: there is no such flag; did you mean {_ELSEWHERE[unknown]}?"
     flags = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
     close = get_close_matches(unknown, flags, 1, 0.75)
     return f"{unknown}: there is no such flag" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _meant(word: str) -> str:
+    """What to add where no file is wanted or found: the command that was meant, "" if the word is like none."""
+    from difflib import get_close_matches
+
+    if word in VERBS:
+        return f"; a command comes first: {PROGRAM} {word} ..."
+    close = get_close_matches(word, (*VERBS, "--help", "--version"), 1, 0.75)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _check_given(word: str | None, name: str, parser: argparse.ArgumentParser) -> None:
+    if not word:
+        parser.error(f"a {name} is wanted" + ("" if word is None else ", found ''"))
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -440,6 +479,12 @@ def _slots(text: str) -> int | str:
 
 def _level(text: str) -> int:
     return _YES_OR_NO[text.lower()] if text.lower() in _YES_OR_NO else _count(text)
+
+
+def _place(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a value is wanted, found ''")
+    return text
 
 
 def _count(text: str) -> int:

@@ -63,13 +63,18 @@ def decode(command: bytes) -> str:
 def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
     """`ID command` lines, with ids from `first_id` on."""
     for id, command in enumerate(commands, first_id):
-        if "\n" in command or not command:
+        if "\n" in command or "\0" in command or not command:
             check_command(id, command)
         yield f"{id} {command}\n".encode("utf-8", "surrogateescape")
 
 
 def check_command(id: int, command: str) -> None:
-    """Raise StateError for a command that would not stand in one line."""
+    """Raise StateError for a command that would not stand in one line, or could never be started."""
+    if "\0" in command:
+        raise StateError(
+            f"task {id}: text is wanted for a command, found a NUL byte in {command[:60]!r}. "
+            "Is the list UTF-16? Then: iconv -f UTF-16 -t UTF-8 LIST > NEW"
+        )
     if "\n" in command or not command:
         raise StateError(f"task {id}: one line is wanted for a command, found {command[:60]!r}; join lines with ';'")
 

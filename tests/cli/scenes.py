@@ -62,7 +62,7 @@ class Scene:
     def show_end(self, process: subprocess.Popen[str], *words: str) -> None:
         """Wait for what was started, and write down what it said."""
         said, _ = process.communicate(timeout=60)
-        typed = " ".join(f"'{word}'" if " " in word else word for word in words)
+        typed = " ".join(f"'{word}'" if " " in word or not word else word for word in words)
         # Which task took longest, and whether one took a second at all, depends on what else the host is doing.
         lines = [normal(line, self.path) for line in said.splitlines() if "slowest: " not in line]
         self.seen += [f"$ pytaskfarmer.py {typed}".rstrip(), *lines, f"exit {process.returncode}", ""]

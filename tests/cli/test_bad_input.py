@@ -44,14 +44,58 @@ def refused(farm, *words: str) -> str:
         (["--shell", "fish", "tasks.txt"], "--shell: auto, always or never is wanted, found 'fish'"),
         (["--lock-dir", "nosuch", "tasks.txt"], "--lock-dir nosuch: a folder that I can write to is wanted"),
         (["--workdir", "tasks.txt", "tasks.txt"], "tasks.txt: a folder is wanted for the workdir, found a file"),
-        ([""], "a TASKLIST is wanted, found an empty word"),
-        (["retry", "tasks.txt"], "there is no farm here. Give a tasklist that was run, or its workdir"),
+        ([""], "a TASKLIST is wanted, found ''"),
+        (["retry", "tasks.txt"], "). Give a tasklist that was run, or its workdir"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_touched(farm, words: list[str], sentence: str) -> None:
     farm.write("true")
     assert sentence in refused(farm, *words)
+
+
+def test_a_list_that_can_be_read_only_once_is_refused(farm) -> None:
+    """At the next start nobody could say whether it is the same list."""
+    os.mkfifo(farm.folder / "pipe")
+    done = farm.call("pipe")
+    assert (
+        done.stderr
+        == "pytaskfarmer.py: pipe: a tasklist is a file, this is a pipe. Write the commands to a file first\n"
+    )
+    assert (done.returncode, os.listdir(farm.folder)) == (2, ["pipe"])
+
+
+@pytest.mark.parametrize("flag", ["-w", "--workdir", "--work", "--lock-dir", "--config"])
+def test_an_unset_variable_is_no_name(farm, flag: str) -> None:
+    farm.write("true")
+    assert "a value is wanted, found ''" in refused(farm, flag, "", "tasks.txt")
+
+
+@pytest.mark.parametrize(
+    "content", ["echo grün\n".encode("utf-16"), "true\nfalse\n".encode("utf-16-le"), b"true\nfa\0lse\n"]
+)
+def test_a_list_that_is_no_text_is_refused(farm, content: bytes) -> None:
+    farm.tasklist.write_bytes(content)
+    done = farm.run(check=2)
+    assert "a NUL byte in" in done.stderr and "iconv -f UTF-16 -t UTF-8" in done.stderr
+    assert farm.run("--dry-run", check=2).stderr == done.stderr
+    farm.write("true").run(check=0)
+
+
+@pytest.mark.parametrize(
+    "words", [["tasks.txt"], ["status", "tasks.txt"], ["help"], ["--dry-run", "tasks.txt"]], ids=" ".join
+)
+def test_in_a_directory_that_was_removed_there_is_no_list(farm, words: list[str]) -> None:
+    gone = farm.folder / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *PROGRAM, *words],
+        cwd=gone, text=True, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"pytaskfarmer\.py: [^\n]+ \(in a directory that was removed\)[^\n]*\n", done.stderr), (
+        done.stderr
+    )
 
 
 def test_another_lists_workdir_is_refused(farm) -> None:
