@@ -14,6 +14,9 @@ EXIT_FINISHED, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_AGAIN = 0, 1, 2, os.EX_TEMPFAI
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    if argv is None and sys.getfilesystemencoding() != "utf-8" and sys.executable:
+        # The locale says ASCII or Latin-1. Commands and names are bytes that must reach the tasks as they are: begin anew.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     streams.make_usable()
     words = list(sys.argv[1:] if argv is None else argv)
     status = EXIT_FINISHED

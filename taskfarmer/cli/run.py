@@ -57,8 +57,7 @@ def _dry_run(tasklist: str, options: api.RunOptions) -> int:
 
     try:
         for task, launch in api.launches(tasklist, options, note):
-            line = f"{task.id} {_as_a_line(launch)}"
-            print(line.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+            print(streams.showable(f"{task.id} {_as_a_line(launch)}"))
     except ValueError as error:
         raise UsageError(f"{tasklist}: {error}") from error
     return 0
@@ -74,10 +73,19 @@ def _as_a_line(launch: Launch) -> str:
 
 
 def _as_a_word(text: str) -> str:
-    """Quoted for a shell, and for eyes: "it's" rather than 'it'"'"'s', and all on one line."""
-    if "\n" in text:
-        kept = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-        return f"$'{kept}'"
+    """Quoted for bash, and for eyes: "it's" rather than 'it'"'"'s'; $'\\n' for what could upset a terminal, or a line."""
+    if not text.replace("\t", "").isprintable():
+        return f"$'{''.join(map(_visible, text))}'"
     if "'" in text and not any(character in text for character in '"$`\\!'):
         return f'"{text}"'
     return shlex.quote(text).replace("""'"'"'""", "'\\''")
+
+
+def _visible(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable() or character == "\t":
+        return character
+    if character == "\n":
+        return "\\n"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -33,6 +33,11 @@ def say(text: str) -> None:
         stop_talking()
 
 
+def showable(text: str) -> str:
+    """Text with a question mark for each byte that is no UTF-8; what a terminal cannot show is the stream's affair."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def complain(sentence: str) -> None:
     """Say it on standard error. That nobody can hear it changes nothing else."""
     try:

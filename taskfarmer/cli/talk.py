@@ -284,9 +284,7 @@ class Talk:
             if self._bar is not None:
                 self._bar.print(text)
             else:
-                print(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), flush=True)
-        except UnicodeEncodeError:
-            print(text.encode("ascii", "backslashreplace").decode("ascii"), flush=True)
+                print(streams.showable(text), flush=True)
         except OSError:
             self._silent = True
             self._mode = "none"
@@ -325,7 +323,7 @@ class Bar:
 
     def print(self, text: str) -> None:
         """A line above the bar."""
-        self._console.print(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        self._console.print(streams.showable(text))
 
     def close(self) -> None:
         """Take the bar away."""

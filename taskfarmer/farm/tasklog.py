@@ -26,10 +26,13 @@ class TaskLog:
         self._limit = setup.log_limit
         self._fd = -1
         self._id = -1
+        self._left_out = 0  # bytes of this task's output, so far
+        self._mark = b""  # what stands in their place
 
     def open(self, id: int) -> int:
         """A descriptor for the next task's output."""
         self._id = id
+        self._left_out, self._mark = 0, b""
         if self._setup.logs == "all":
             if self._setup.shared:
                 self._fd = self._open_shared(self._path(id))
@@ -61,16 +64,17 @@ class TaskLog:
         """Keep head and tail of an output that is larger than `--log-limit`, twice that while it is being written."""
         if self._setup.logs != "none":
             size = os.fstat(self._fd).st_size
-            if size > (self._limit if final else 2 * self._limit):
+            if size - len(self._mark) > (self._limit if final else 2 * self._limit):
                 self._leave_out_the_middle(size)
 
     def _leave_out_the_middle(self, size: int) -> None:
         half = self._limit // 2
         tail = os.pread(self._fd, half, size - half)
-        mark = b"\n[pytaskfarmer: %d bytes left out, --log-limit %d]\n" % (size - 2 * half, self._limit)
+        self._left_out += size - len(self._mark) - 2 * half
+        self._mark = b"\n[pytaskfarmer: %d bytes left out, --log-limit %d]\n" % (self._left_out, self._limit)
         # The task may write on meanwhile: it appends, so it loses at most what it says in this instant.
         os.ftruncate(self._fd, half)
-        os.write(self._fd, mark + tail)
+        os.write(self._fd, self._mark + tail)
 
     def close(self, failed: bool, attempt: int) -> None:
         """The task has ended: keep its output, or not."""

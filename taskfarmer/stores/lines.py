@@ -65,7 +65,13 @@ def number_lines(commands: Iterable[str], first_id: int) -> Iterator[bytes]:
     for id, command in enumerate(commands, first_id):
         if "\n" in command or "\0" in command or not command:
             check_command(id, command)
-        yield f"{id} {command}\n".encode("utf-8", "surrogateescape")
+        try:
+            line = f"{id} {command}\n".encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise StateError(
+                f"task {id}: text is wanted for a command, found {command[:60]!r}: {error.reason}"
+            ) from error
+        yield line
 
 
 def check_command(id: int, command: str) -> None:

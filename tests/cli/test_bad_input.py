@@ -98,6 +98,17 @@ def test_in_a_directory_that_was_removed_there_is_no_list(farm, words: list[str]
     )
 
 
+def test_a_class_that_makes_commands_of_what_is_no_text_is_refused(farm) -> None:
+    (farm.folder / "odd.py").write_text(
+        "from taskfarmer.task import ListTaskList\nclass Odd(ListTaskList):\n    def __iter__(self): yield 'echo \\ud83d'\n"
+    )
+    (farm.folder / "odd.ini").write_text("[odd]\nTaskList = odd.Odd\n")
+    farm.write("true")
+    for flags in ([], ["--dry-run"]):
+        done = farm.run("--tasklist", "odd", *flags, check=2)
+        assert re.fullmatch(r"pytaskfarmer\.py: [^\n]*\\ud83d[^\n]*\n", done.stderr), done.stderr
+
+
 def test_another_lists_workdir_is_refused(farm) -> None:
     farm.write("true", "true").run(check=0)
     (farm.folder / "others.txt").write_text("false\n")

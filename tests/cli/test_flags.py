@@ -158,6 +158,22 @@ def test_a_dry_run_says_what_would_be_started_and_touches_nothing(farm) -> None:
     assert left_behind(farm.folder) == before
 
 
+@walks("run", "--dry-run")
+def test_what_a_dry_run_shows_can_be_typed_and_upsets_no_terminal(farm) -> None:
+    commands = [
+        b"printf %s '\xff\xe9' it\\'s",
+        b"printf %s a\r\x1b[31mb",
+        b"printf %s $'\\''\x07f",
+        "printf %s 'ü☃'".encode(),
+    ]
+    farm.tasklist.write_bytes(b"\n".join(commands))
+    shown = farm.run("--dry-run", check=0).stdout
+    assert shown.replace("\n", "").isprintable()
+    typed = subprocess.run(["bash"], input=re.sub(r"(?m)^\d+ ", "", shown).encode(), capture_output=True, check=True)
+    meant = [subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout for command in commands]
+    assert typed.stdout == b"".join(meant)
+
+
 # When it ends
 
 
@@ -299,7 +315,19 @@ def test_of_a_large_output_head_and_tail_are_kept(farm) -> None:
     assert len(log) < 1200
     assert log.startswith("1\n2\n")
     assert log.endswith("\n99999\n100000\n")
-    assert "bytes left out, --log-limit 1024" in log
+    assert f"[pytaskfarmer: {588_895 - 1024} bytes left out, --log-limit 1024]" in log
+
+
+@walks("run", "--log-limit")
+def test_what_was_left_out_is_counted_though_the_log_was_cut_while_the_task_ran(farm) -> None:
+    farm.write(
+        "seq 100000; until [ $(stat -c %s tasks.txt_workdir/logs/log_0) -lt 2000 ]; do sleep 0.05; done; echo end",
+        "seq 100000; until [ $(stat -c %s tasks.txt_workdir/logs/log_1) -lt 2000 ]; do sleep 0.05; done",
+    ).run("--log-limit", "1k", check=0)
+    for id, more in ((0, len("end\n")), (1, 0)):
+        assert f"\n[pytaskfarmer: {588_895 + more - 1024} bytes left out, --log-limit 1024]\n" in farm.log(id)
+        assert farm.log(id).count("left out") == 1 and farm.log(id).startswith("1\n2\n")
+    assert farm.log(0).endswith("\n100000\nend\n") and farm.log(1).endswith("\n99999\n100000\n")
 
 
 @walks("run", "--shared")
@@ -507,6 +535,13 @@ def test_what_explains_fits_into_a_terminal_of_eighty_columns(words: list[str], 
     assert [line for line in said if len(line) > 80 and not line.startswith("  defined in ")] == []
     narrow = at_a_terminal(60, *words, folder=farm.folder)
     assert len(narrow) > len(said) or words == ["status", "--help"]
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "retry", "doctor", "runners", "tasklists"])
+def test_flags_are_explained_in_a_terminal_of_fifty_columns_too(verb: str, farm) -> None:
+    said = at_a_terminal(50, verb, "--help", folder=farm.folder)
+    flags = said[next(number for number, line in enumerate(said) if line in ("what runs:", "options:")) :]
+    assert [line for line in flags if len(line) > 50] == []
 
 
 def at_a_terminal(columns: int, *words: str, folder: Path) -> list[str]:

@@ -519,6 +519,18 @@ def test_a_farm_with_all_descriptors_closed_is_run_all_the_same(farm) -> None:
     assert [farm.log(0), farm.log(1)] == ["out\n", "err\n"]
 
 
+def test_a_command_is_what_stands_in_the_list_whatever_the_locale(farm) -> None:
+    """Python would make ASCII or Latin-1 of it where the locale says so."""
+    farm.write("printf %s grün☃", 'touch "$(printf %s naïve)"')
+    ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (farm.folder / "größe.txt").write_bytes(farm.tasklist.read_bytes())
+    done = farm.call("größe.txt", env={**os.environ, **ascii})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (farm.folder / "größe.txt_workdir" / "logs" / "log_0").read_text() == "grün☃"
+    assert (farm.folder / "naïve").exists()
+    assert farm.call("status", "größe.txt", env={**os.environ, **ascii}).returncode == 0
+
+
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}])
 def test_a_terminal_without_unicode_is_told_all_the_same(farm, variables: dict[str, str]) -> None:
     farm.write("echo grün ☃; false")

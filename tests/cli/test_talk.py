@@ -6,7 +6,7 @@ import pytest
 
 from taskfarmer.api import Start
 from taskfarmer.cli.talk import Talk, printable
-from taskfarmer.farm.notices import OwnerLost, Progress, Staying, Stopping, Summary
+from taskfarmer.farm.notices import OwnerLost, Progress, Staying, Stopping, Summary, Trouble
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
 
@@ -163,6 +163,11 @@ def test_the_command_that_is_suggested_can_be_typed(capsys) -> None:
     for tasklist, word in [("my list", "'my list'"), ("status", "./status"), ("-x", "./-x")]:
         Talk(tasklist, None, "none", 0, True).end(SUMMARY._replace(farm_failed=1))
         assert f"pytaskfarmer.py retry {word} --run" in capsys.readouterr().out
+
+
+def test_what_is_no_text_is_said_all_the_same(talk: Talk, capsys) -> None:
+    talk.hear(Trouble("a name of \udcff, and \ud83d of a class of yours: ☃"))
+    assert capsys.readouterr().out.endswith("a name of ?, and ? of a class of yours: ☃\n")
 
 
 def test_what_is_shown_of_a_task_cannot_upset_a_terminal() -> None:
