@@ -126,6 +126,22 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_every_flag_is_explained_and_none_is_made_up() -> None:
+    """Long flags: those of `--help`, those anywhere in the pages, and those that a page gives to our program."""
+    told = "\n".join(page.read_text() for page in PAGES)
+    offered: set[str] = set()
+    for verb in ("run", "status", "retry", "doctor", "runners", "tasklists"):
+        text = bash(f"pytaskfarmer.py {verb} --help", ROOT).stdout
+        offered |= {flag for line in re.findall(r"^  (-.*?)(?:  |$)", text, re.M) for flag in FLAG.findall(line)}
+    assert sorted(offered - set(FLAG.findall(told))) == []
+    ours = re.findall(r"pytaskfarmer(?:\.py)? ([^`|;&<>\n#]*)", told)
+    made_up = {flag for words in ours for flag in FLAG.findall(words.split(" -- ")[0])} - offered
+    assert made_up == set()
+
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
 def test_the_journal_of_the_page_about_files_is_a_whole_record() -> None:
     from taskfarmer.stores.journal import parse
 
