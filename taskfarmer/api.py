@@ -343,10 +343,15 @@ class _open:
 
     def __init__(self, farm: str, workdir: str | None) -> None:
         path = workdir or (farm if os.path.isdir(farm) else default_workdir(farm))
-        check_rights(path)
+        advice = (
+            f"A farm is locked to be looked at; who may only read it finds the same in {path}/finished, failed, ..."
+        )
+        check_rights(path, advice)
         if not os.path.exists(os.path.join(path, "farm.json")):
             where = "" if os.path.isabs(path) else f" (in {here()})"
             raise UsageError(f"{path}: there is no farm here{where}. Give a tasklist that was run, or its workdir")
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise UsageError(f"{path}: Read-only file system. {advice}")
         self._store = TextStore(Workdir(path, process.new_owner()))
         if self._store.is_new:
             raise UsageError(f"{path}: no list was loaded here yet")

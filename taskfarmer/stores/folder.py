@@ -27,28 +27,25 @@ def check_places(path: str) -> None:
         pass  # not there, or not ours to read: whoever opens it for writing says so
 
 
-def check_rights(path: str) -> None:
+def check_rights(path: str, advice: str = "Use a --workdir you can write to, or make this one with --shared") -> None:
     """Refuse a workdir in which something is not ours to write: to find that out later would be in the middle."""
     for name in ("farm.json", "lock", *STATE_FILES, "sizes", "timeline.json"):
         try:
             os.close(os.open(os.path.join(path, name), os.O_RDWR | os.O_CLOEXEC))
         except PermissionError as error:
-            raise _not_ours(path, name) from error
+            raise _not_ours(path, name, advice) from error
         except OSError:
             pass  # not there, or worse: whoever needs it says so
     for name in ("", *FOLDERS):
         place = os.path.join(path, name)
         is_ours = not os.path.isdir(place) or os.access(place, os.W_OK | os.X_OK)
         if not is_ours and not os.statvfs(place).f_flag & os.ST_RDONLY:  # of such a disk somebody else will tell
-            raise _not_ours(path, name)
+            raise _not_ours(path, name, advice)
 
 
-def _not_ours(path: str, name: str) -> UsageError:
+def _not_ours(path: str, name: str, advice: str) -> UsageError:
     place = os.path.join(path, name) if name and os.access(path, os.X_OK) else path
-    return UsageError(
-        f"{place} belongs to {files.owner_of(place)}: Permission denied. Use a --workdir you can write to, "
-        "or make this one with --shared"
-    )
+    return UsageError(f"{place} belongs to {files.owner_of(place)}: Permission denied. {advice}")
 
 
 def make_workdir(path: str, shared: bool) -> None:

@@ -115,6 +115,8 @@ class _Flock:
             sentence = f"{path}: the lock file cannot be opened: {error.strerror}"
             if error.errno in files.DISK_TROUBLE and error.errno != errno.EROFS:
                 raise DiskError(sentence) from error
+            if error.errno == errno.ENOENT:
+                sentence += f". Is {os.path.dirname(path)} mounted here? If it was removed, make it again"
             raise LockError(sentence) from error
         self._path = path
 

@@ -109,6 +109,20 @@ def test_a_class_that_makes_commands_of_what_is_no_text_is_refused(farm) -> None
         assert re.fullmatch(r"pytaskfarmer\.py: [^\n]*\\ud83d[^\n]*\n", done.stderr), done.stderr
 
 
+def test_a_folder_of_locks_that_was_cleaned_away_is_named_and_can_be_made_again(farm) -> None:
+    locks = farm.folder / "locks"
+    locks.mkdir()
+    farm.write("true", "false").run("--lock-dir", "locks", check=1)
+    shutil.rmtree(locks)
+    for words in (["tasks.txt"], ["status", "tasks.txt"], ["retry", "tasks.txt"]):
+        said = refused(farm, *words)
+        assert said.endswith(f"Is {locks} mounted here? If it was removed, make it again\n"), said
+    locks.mkdir()
+    assert farm.call("status", "tasks.txt").returncode == 1
+    farm.run(check=1)
+    assert farm.call("retry", "--run", "tasks.txt").returncode == 1
+
+
 def test_another_lists_workdir_is_refused(farm) -> None:
     farm.write("true", "true").run(check=0)
     (farm.folder / "others.txt").write_text("false\n")
@@ -244,9 +258,23 @@ def test_a_workdir_that_is_only_readable_is_refused(stranger: Stranger) -> None:
     for path in [workdir, *workdir.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     sentence = refused(stranger, "tasks.txt")
+    looks = [refused(stranger, verb, "tasks.txt") for verb in ("status", "retry")]
     for path in [workdir, *workdir.rglob("*")]:
         path.chmod(0o755)
     assert "Permission denied. Use a --workdir you can write to" in sentence
+    assert all("Permission denied. A farm is locked to be looked at; who may only read" in look for look in looks), (
+        looks
+    )
+
+
+@pytest.mark.parametrize("verb", ["status", "retry"])
+def test_on_a_read_only_filesystem_it_is_said_where_else_to_look(farm, verb: str) -> None:
+    farm.write("true").run(check=0)
+    script = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", *PROGRAM, verb, "tasks.txt"]
+    done = subprocess.run(words, cwd=farm.folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Read-only file system. A farm is locked to be looked at" in done.stderr
 
 
 def test_a_program_that_may_not_be_started_is_a_failed_task_and_not_the_end_of_the_farm(farm) -> None:
