@@ -7,7 +7,7 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple, Sequence
 
-from taskfarmer.errors import DiskError, FarmError, Fenced, Interrupted, UsageError
+from taskfarmer.errors import DiskError, FarmError, Fenced, Interrupted, LockBusy, UsageError
 from taskfarmer.farm.choices import Choices
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.farm.stop import Stop
@@ -38,6 +38,7 @@ _KINDS = {
     stat.S_IFBLK: "device",
     stat.S_IFSOCK: "socket",
 }
+_PATIENCE_AT_THE_END = 10.0
 
 
 class RunOptions(NamedTuple):
@@ -148,10 +149,15 @@ def _run(
     def say_waiting(holder: str) -> None:
         tell(Trouble(f"waiting for the lock of {workdir_path}, held by {holder}"))
 
+    def heed_stop() -> None:
+        if request := stop.request:
+            raise Interrupted(f"stopped ({request.reason}) while others kept the lock of {workdir_path}")
+
     store = open_store()
     try:
         tasks = _Tasks(tasklist, handler, reader, stop)
-        added = store.load(tasks, reader.definition.identity, options.replace)
+        with store.waiting_with(heed_stop):
+            added = store.load(tasks, reader.definition.identity, options.replace)
         start = Start(
             tasklist, workdir_path, store.owner, added, slots, options.slots,
             resources.usable_cores(), resources.machine_cores(), _shell_note(options.shell),
@@ -166,7 +172,8 @@ def _run(
                 tell(Trouble(f"{error}. What it still ran of them is ended; it goes on under a new name"))
             store.close()
             store = open_store()
-            added = store.load(tasks, reader.definition.identity)
+            with store.waiting_with(heed_stop):
+                added = store.load(tasks, reader.definition.identity)
     except OSError as error:
         if error.errno not in files.DISK_TROUBLE:
             raise
@@ -221,21 +228,33 @@ def _farm(
             farmer = Farmer(
                 store, before, tally, presence, contact, crew, slots, stop, timeline, policy, end_leftovers, tell
             )
-            with store.waiting_with(farmer.heed_stop):
+            with store.waiting_with(farmer.heed_while_waiting):
                 summary = farmer.run()
-        return summary._replace(requeue=_requeue(store, summary, before)) if options.requeue else summary
+        return summary._replace(requeue=_requeue(store, summary, before, tell)) if options.requeue else summary
     finally:
         store.leave()
         presence.close()
 
 
-def _requeue(store: TextStore, summary: Summary, before: Added) -> Requeue:
+def _requeue(store: TextStore, summary: Summary, before: Added, tell: Callable[[Notice], None]) -> Requeue:
     """Leave, and find out whether it is ours to have the job started again."""
     from taskfarmer.farm.requeue import decide
 
     if summary.gave_up is not None:
         return Requeue.NO
-    return decide(summary, store.leave_job(), before.finished + before.failed)
+    patience = time.monotonic() + _PATIENCE_AT_THE_END
+
+    def heed_time() -> None:
+        if time.monotonic() > patience:
+            raise LockBusy("others keep the lock: whether this farmer is the last of its job to leave is not known")
+
+    try:
+        with store.waiting_with(heed_time):
+            parting = store.leave_job()
+    except LockBusy as error:
+        tell(Trouble(f"{error}, so the job is not started again"))
+        return Requeue.NO
+    return decide(summary, parting, before.finished + before.failed)
 
 
 def check_requeue() -> None:

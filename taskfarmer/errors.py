@@ -37,6 +37,12 @@ class RequeueError(FarmError):
     exit_status = 75
 
 
+class LockBusy(FarmError):
+    """Somebody kept the lock for as long as we could wait. Nothing is lost: what is ours is taken over when we are gone."""
+
+    exit_status = 75
+
+
 class Fenced(FarmError):
     """Our claims were taken over: we were silent for so long that others thought us dead."""
 

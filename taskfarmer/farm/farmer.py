@@ -11,7 +11,7 @@ What it decides on the way is decided elsewhere in this room: how much to claim 
 import time
 from typing import Callable, Mapping
 
-from taskfarmer.errors import DiskError, Fenced, WorkdirGone
+from taskfarmer.errors import DiskError, Fenced, LockBusy, WorkdirGone
 from taskfarmer.farm.deadline import Deadline
 from taskfarmer.farm.disktrouble import PATIENCE, DiskTrouble
 from taskfarmer.farm.ending import Ending
@@ -99,7 +99,7 @@ class Farmer:
         self._visit_store(self._look)
         while not self._may_leave():
             self._heed_end_of_job()
-            self.heed_stop()
+            self._heed_stop()
             self._exchange_if_due()
             self._feed()
             events = self._crew.wait(self._seconds_to_wait())
@@ -183,9 +183,16 @@ class Farmer:
 
     # Stopping
 
-    def heed_stop(self) -> None:
-        """Pass a stop on to the workers. To be called while we wait for the store, too: a batch system signals the tasks when it
-        signals us, and a worker whose task was killed waits only a second for our word."""
+    def heed_while_waiting(self) -> None:
+        """What must go on while we wait for the store: a batch system signals the tasks when it signals us, and a worker whose
+        task was killed waits only a second for our word. Raises LockBusy when we have to be gone."""
+        self._heed_end_of_job()
+        self._heed_stop()
+        if self._ending.is_overdue(time.monotonic()):
+            raise LockBusy("others keep the lock. What is held here comes back to the list when somebody else has it")
+
+    def _heed_stop(self) -> None:
+        """Pass a stop on to the workers."""
         if self._ending.is_new():
             self._ending.begin(time.monotonic())
             self._say_stopping()
@@ -242,7 +249,7 @@ class Farmer:
     def _visit_store(self, act: Callable[[], object]) -> None:
         try:
             act()
-        except WorkdirGone as error:
+        except (WorkdirGone, LockBusy) as error:
             self._give_up(str(error))
         except Fenced as error:
             self._fenced = error

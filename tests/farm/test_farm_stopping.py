@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 from conftest import Farm, wait_until
@@ -293,3 +295,49 @@ def test_a_task_that_the_batch_system_ends_is_interrupted_though_its_farmer_wait
     assert status == 75
     assert (farm.ids("finished"), farm.ids("failed")) == ([1], [])
     assert sorted(farm.waiting()) == [0, 2]
+
+
+# Somebody keeps the lock: a suspended farmer, say, which is not dead
+
+
+@contextmanager
+def kept_by_another(farm: Farm) -> Iterator[None]:
+    """The farm's lock."""
+    with (farm.workdir / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def waits_for_the_lock(farmer: subprocess.Popen[str]) -> bool:
+    assert farmer.stdout is not None
+    return any("waiting for the lock" in line for line in farmer.stdout)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
+def test_who_waits_for_the_lock_before_it_has_begun_heeds_a_stop(farm: Farm, name: str) -> None:
+    farm.write("true").run(check=0)
+    farm.write("true", "echo new")
+    with kept_by_another(farm):
+        farmer = farm.start()
+        assert waits_for_the_lock(farmer)
+        farmer.send_signal(signal.Signals[name])
+        status, said = ended(farmer)
+    assert status == 75 and "while others kept the lock of tasks.txt_workdir" in said, said
+    farm.run(check=0)
+    farm.assert_each_task_stands_once(2)
+
+
+def test_a_stopped_farmer_does_not_wait_for_the_lock_for_ever(farm: Farm) -> None:
+    """What has ended is safe in its slot's file, and what it held comes back: P4."""
+    farm.write("touch ended", "touch begun; exec sleep 600", "true")
+    farmer = farm.start("-n", "2", "--grace", "1")
+    wait_for(farm, "begun")
+    with kept_by_another(farm):
+        farmer.terminate()
+        status, said = ended(farmer, timeout=60)
+    assert status == 75 and "others keep the lock. What is held here comes back" in said, said
+    assert_nothing_runs_in(farm.folder)
+    done = farm.run("--timeout", "5", check=75)
+    assert "is gone" in done.stdout
+    farm.assert_each_task_stands_once(3)
+    assert sorted(farm.ids("finished")) == [0, 2]
