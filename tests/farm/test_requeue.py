@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Farm, wait_until
 
-from taskfarmer.farm.notices import Requeue, Summary
+from taskfarmer import api
+from taskfarmer.farm.notices import Notice, Requeue, Summary
 from taskfarmer.farm.requeue import decide
-from taskfarmer.stores.base import Parting
+from taskfarmer.stores.base import Added, Parting
+from taskfarmer.stores.textfiles import TextStore
+from taskfarmer.stores.workdir import Workdir
+from taskfarmer.system import process
 
 pytestmark = pytest.mark.quick
 
@@ -149,3 +155,15 @@ def test_a_second_farmer_of_a_job_on_a_node_is_asked_whether_it_is_meant(farm: F
     other = farm.run(env={**job, "SLURM_JOB_ID": "13"}, check=0)
     assert "--ntasks-per-node" not in other.stdout
     stop(farmer)
+
+
+def test_a_job_is_not_started_again_while_others_keep_the_lock(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A suspended farmer may for hours: then nobody knows who leaves last, and Slurm waits for the job to end."""
+    monkeypatch.setattr(api, "_PATIENCE_AT_THE_END", 0.2)
+    farm.write("true").run(check=0)
+    store = TextStore(Workdir(str(farm.workdir), process.new_owner()))
+    said: list[Notice] = []
+    with closing(store), (farm.workdir / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert api._requeue(store, STOPPED, Added(1, 0, 0, 0, 1, 0), said.append) is Requeue.NO
+    assert "is not known, so the job is not started again" in str(said)
