@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Callable, Iterator, NamedTuple, Sequence
 
 from taskfarmer.errors import DiskError, FarmError, Fenced, Interrupted, LockBusy, UsageError
-from taskfarmer.farm.choices import Choices
+from taskfarmer.farm.choices import Choices, room_of
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
 from taskfarmer.farm.stop import Stop
 from taskfarmer.farm.tally import Tally
 from taskfarmer.model import Launch, Owner, Slot, State, Task
-from taskfarmer.runners.base import Runner, runs_itself
+from taskfarmer.runners.base import Runner, runs_itself, spell
 from taskfarmer.settings.definitions import BUILT_IN, Definition
 from taskfarmer.settings.plugins import Loaded
 from taskfarmer.stores.base import Added
@@ -134,9 +134,7 @@ def _run(
     runner = choices.runner(options.runner, options.shell, options.overlap)
     reader = choices.reader(options.tasklist_handler)
     handler = reader.build(tasklist, workdir_path)
-    checked: Runner = runner.build()
-    checked.check(os.environ)
-    room = checked.slots(os.environ)
+    room = room_of(runner)
     slots = room if room and options.slots is None else _slots(options.slots)
 
     def open_store() -> TextStore:
@@ -288,7 +286,7 @@ class _Tasks:
                 yield command
         except (FarmError, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._reader.failed("cannot read the list", error) from error
 
 
@@ -323,10 +321,10 @@ def launches(tasklist: str, options: RunOptions, tell: Callable[[Notice], None])
             yield task, Launch("", (f"{type(runner).__name__}.run", command))
             continue
         try:
-            launch = runner.launch(task, Slot(0))
+            launch = spell(runner, task, Slot(0))
         except FarmError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise chosen.failed(f"cannot start task {id}", error) from error
         yield task, launch
 

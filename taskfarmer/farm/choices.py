@@ -30,6 +30,7 @@ class Choices:
         definition = self._look_up("runner", name)
         offered = {"shell_mode": shell_mode, **({"overlap": True} if overlap and definition.file else {})}
         loaded = plugins.load(definition, *_BASES["runner"], offered)
+        _refuse_without_launch(loaded)
         if overlap and "overlap" not in loaded.options:
             raise UsageError(f"--overlap: {loaded.cls.__name__} starts no steps of its own, SrunRunner does")
         return loaded
@@ -114,10 +115,38 @@ def check(definition: Definition) -> str:
     Raises UsageError.
     """
     base, positional = _BASES[definition.kind]
-    built = plugins.load(definition, base, positional, {}).build(*(os.devnull, "no_workdir")[:positional])
+    loaded = plugins.load(definition, base, positional, {})
+    if definition.kind == "tasklist":
+        loaded.build(os.devnull, "no_workdir")
+        return ""
+    _refuse_without_launch(loaded)
+    runner = loaded.build()
     try:
-        if isinstance(built, Runner):
-            built.check(os.environ)
+        runner.check(os.environ)
     except UsageError as error:
         return str(error)
+    except (Exception, SystemExit) as error:
+        raise loaded.failed("cannot be checked", error) from error
     return ""
+
+
+def room_of(loaded: Loaded) -> int | None:
+    """Let a runner say what is missing here, and how many tasks it has room for, where it knows. Raises UsageError."""
+    runner = loaded.build()
+    try:
+        runner.check(os.environ)
+        room = runner.slots(os.environ)
+        if not isinstance(room, int | None):
+            raise TypeError(f"slots() must return a whole number or None; it returned {room!r:.60}")
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise loaded.failed("cannot be used here", error) from error
+    return room
+
+
+def _refuse_without_launch(loaded: Loaded) -> None:
+    if loaded.cls.launch is Runner.launch and loaded.cls.run is Runner.run:  # type: ignore[attr-defined]
+        raise UsageError(
+            f"{loaded.definition.where}: {loaded.cls.__name__} has no launch(task, slot), which says how a command is started"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskfarmer.model import Claim, Launch, Slot, Task
-from taskfarmer.runners.base import Runner, runs_itself
+from taskfarmer.runners.base import Runner, runs_itself, spell
 from taskfarmer.system import hosted, launching
 from taskfarmer.system.launching import NotStarted
 
@@ -23,7 +23,8 @@ class Starter:
         self._scratch: str | None = None
 
     def start(self, claim: Claim, env: dict[bytes, bytes], output: int) -> int:
-        """Start an attempt; return its pid. Raises OSError as execve(2) says it, NotStarted, ValueError (a NUL byte)."""
+        """Start an attempt; return its pid. Raises OSError as execve(2) says it, NotStarted, ValueError (a NUL byte),
+        TypeError (what a user's class calls words)."""
         if self._hosts:
             return hosted.start(lambda: _Hosted(self._class(**self._options), claim), env, self._null, output)
         launch = self._spell(claim)
@@ -33,8 +34,11 @@ class Starter:
 
     def _spell(self, claim: Claim) -> Launch:
         try:
-            return self._runner.launch(Task(claim.id, claim.command), self._slot)
-        except Exception as error:  # a user's class may raise anything; that is one failed task, not the farm's end
+            return spell(self._runner, Task(claim.id, claim.command), self._slot)
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a user's class may raise anything; that is one failed task, not the farm's end
             raise NotStarted(f"the runner {self._class.__name__} failed: {type(error).__name__}: {error}") from error
 
     def command_began(self) -> bool:

@@ -127,7 +127,7 @@ class Worker:
         set_task(self._env, claim)
         try:
             pid = self._starter.start(claim, self._env, self._output)
-        except (OSError, ValueError, NotStarted) as error:
+        except (OSError, ValueError, TypeError, NotStarted) as error:
             attempt = self._not_started(claim, begun, error)
         else:
             attempt = self._attend(claim, pid, begun)
@@ -142,7 +142,7 @@ class Worker:
         self._record(attempt)
         self._done.append(attempt)
 
-    def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError | NotStarted) -> Attempt:
+    def _not_started(self, claim: Claim, begun: float, error: OSError | ValueError | TypeError | NotStarted) -> Attempt:
         number = error.errno if isinstance(error, OSError) else None
         why = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown"
         if number == errno.E2BIG:

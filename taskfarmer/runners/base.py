@@ -75,6 +75,14 @@ def runs_itself(runner: Runner) -> bool:
     return type(runner).run is not Runner.run or type(runner).terminate is not Runner.terminate
 
 
+def spell(runner: Runner, task: Task, slot: Slot) -> Launch:
+    """What a runner says of a task. Raises whatever a user's class raises, TypeError for what is no Launch."""
+    launch = runner.launch(task, slot)
+    if not isinstance(launch, Launch):
+        raise TypeError(f"launch() must return a taskfarmer.model.Launch; it returned {launch!r:.60}")
+    return launch
+
+
 def words(option: str, text: str) -> list[str]:
     """The words of an option, split at blanks, with a shell's quotes. Raises UsageError, naming the option."""
     if not any(letter in text for letter in "'\"\\"):

@@ -34,10 +34,10 @@ class Loaded(NamedTuple):
             return self.cls(*args, **self.options)
         except UsageError as error:
             raise UsageError(f"{self.definition.where}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self.failed("cannot be made", error) from error
 
-    def failed(self, what: str, error: Exception) -> Exception:
+    def failed(self, what: str, error: Exception | SystemExit) -> Exception | SystemExit:
         """What to raise when the class fails: a sentence for a user's, the error itself for one of ours."""
         if self.cls.__module__.startswith("taskfarmer."):
             return error

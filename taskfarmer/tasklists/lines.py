@@ -75,7 +75,7 @@ class ListTaskList:
         return changed or self._tasks is not None
 
     def _by_index(self) -> Iterator[str]:
-        for id in range(self._ask("how many tasks there are", self.__len__)):
+        for id in range(self._ask("how many tasks there are", lambda: len(self))):
             command = self._ask(f"task {id}", self.__getitem__, id)
             if not isinstance(command, str):
                 raise UsageError(f"{type(self).__name__}, task {id}: a command is wanted, found {command!r:.60}")
@@ -87,7 +87,7 @@ class ListTaskList:
             return method(*arguments)
         except FarmError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, OSError) and error.errno in files.DISK_TROUBLE:
                 raise
             raise UsageError(f"{type(self).__name__}, {what}: {_place(error)}: {error!r}") from error

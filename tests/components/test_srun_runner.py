@@ -138,6 +138,15 @@ def test_the_ranks_of_an_mpi_program_on_two_nodes_find_each_other(slurm: Slurm, 
     field.assert_all_is_done(5)
 
 
+def test_the_shipped_definition_runs(slurm: Slurm, field: Field) -> None:
+    field.write("bash -c 'echo rank $SLURM_PROCID of $SLURM_NTASKS'")
+    (field.folder / "job.sh").write_text("#!/bin/bash\nexec pytaskfarmer.py --runner srun tasks.txt\n")
+    job = slurm.submit(field.folder, "--nodes=1", "--ntasks=4", "job.sh")
+    assert slurm.wait(job) == ["COMPLETED"], field.said(job)
+    assert "1 slot" in field.said(job)
+    assert sorted(field.log(0).splitlines()) == [f"rank {rank} of 4" for rank in range(4)]
+
+
 def test_tasks_fill_the_whole_job_and_no_more(slurm: Slurm, field: Field) -> None:
     field.define(ntasks=2).write(*["bash rank.sh"] * 4, *["bash rank.sh rank.sh"] * 8)
     job = field.submit()
