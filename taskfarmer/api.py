@@ -284,9 +284,11 @@ class _Tasks:
                 if not isinstance(command, str):
                     raise TypeError(f"command {index} is no text: {command!r:.80}")
                 yield command
-        except (FarmError, OSError):
+        except FarmError:
             raise
         except (Exception, SystemExit) as error:
+            if isinstance(error, OSError) and error.errno in files.DISK_TROUBLE:
+                raise
             raise self._reader.failed("cannot read the list", error) from error
 
 

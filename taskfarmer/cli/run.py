@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from argparse import Namespace
 from typing import Sequence
 
@@ -55,6 +56,7 @@ def _dry_run(tasklist: str, options: api.RunOptions) -> int:
         if isinstance(notice, Trouble):
             streams.complain(f"{flags.PROGRAM}: {notice.message}")
 
+    sys.dont_write_bytecode = True  # a user's class would leave a folder beside its INI file
     try:
         for task, launch in api.launches(tasklist, options, note):
             print(streams.showable(f"{task.id} {_as_a_line(launch)}"))

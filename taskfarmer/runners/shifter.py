@@ -77,8 +77,8 @@ class ShifterRunner(Runner):
     def _script(self, command: str) -> tuple[str, ...]:
         setup = self.setup.strip()
         if setup:
-            # A comment at its end would take the command with it.
-            is_one_line = "\n" not in setup and "#" not in setup
+            # A comment at its end would take the command with it, and `; &&` is no shell.
+            is_one_line = "\n" not in setup and "#" not in setup and setup[-1] not in ";&\\"
             command = shell.both(setup, command) if is_one_line else shell.guarded(setup, command)
         return shell.words_of(command)
 

@@ -165,8 +165,10 @@ def test_an_option_that_cannot_be_read_is_named(option: str, tmp_path: Path, mon
         ShifterRunner("i:t", **{option: "a 'b"}).check(os.environ)
 
 
-@pytest.mark.parametrize("setup", ["SET=up # a comment", "#", "SET=up #", "SET=up; : '# no comment'"])
-def test_a_comment_in_a_setup_does_not_take_the_command_with_it(setup: str) -> None:
+@pytest.mark.parametrize(
+    "setup", ["SET=up # a comment", "#", "SET=up #", "SET=up; : '# no comment'", "SET=up;", "SET=up; :&", "SET=up \\"]
+)
+def test_how_a_setup_ends_does_not_take_the_command_with_it(setup: str) -> None:
     for runner in (ShifterRunner("image", setup=setup), ApptainerRunner("image", setup=setup)):
         script = launch(runner, "echo it runs").argv[-1]
         assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == "it runs\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 pytestmark = pytest.mark.quick
@@ -42,6 +44,10 @@ def define(shop, text: str) -> None:
         ("7", "a.ini:1 [mine]: Gives cannot read the list: TypeError: command 1 is no text: 7"),
         ("'a\\nb'", "task 1: one line is wanted for a command, found 'a\\nb'; join lines with ';'"),
         ("1 / 0", "a.ini:1 [mine]: Gives cannot read the list: ZeroDivisionError: division by zero"),
+        (
+            "open('/no/such')",
+            "a.ini:1 [mine]: Gives cannot read the list: FileNotFoundError: [Errno 2] No such file or directory: '/no/such'",
+        ),
     ],
 )
 def test_a_handler_that_fails_is_named(shop, what: str, message: str) -> None:
@@ -178,3 +184,11 @@ def test_a_handler_that_leaves_the_program_or_cannot_count_never_ends_well(farm,
     (farm.folder / "a.ini").write_text("[mine]\nTaskList = yard.Mine\n")
     done = farm.write("true").run("-t", "mine", check=2)
     assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_does_not_even_leave_what_python_makes_of_a_user_s_class(yard) -> None:
+    (yard.folder / "a.ini").write_text("[mine]\nRunner = yard.Numbers\n")
+    before = sorted(os.listdir(yard.folder))
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    yard.run("--runner", "mine", "--dry-run", env=env)
+    assert sorted(os.listdir(yard.folder)) == before
