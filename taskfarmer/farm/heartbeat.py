@@ -15,7 +15,7 @@ from mmap import mmap
 from threading import Event, Thread
 from typing import Callable
 
-from taskfarmer.system import process
+from taskfarmer.system import proctable
 from taskfarmer.system.presence import BEAT, Presence
 from taskfarmer.system.vigil import clock
 
@@ -75,7 +75,7 @@ class Leash:
     def is_torn(self) -> bool:
         """Whether what runs must be ended. Time in which nobody could look does not count."""
         now = clock()
-        if now - self._looked_at > 2 * BEAT or process.is_stopped(self._farmer):
+        if now - self._looked_at > 2 * BEAT or proctable.is_stopped(self._farmer):
             self._since = now  # we, or our farmer, were suspended: it is given the time to say so
         self._looked_at = now
         return self._contact.is_silent(self._since)

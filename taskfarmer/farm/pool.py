@@ -23,7 +23,7 @@ from taskfarmer.farm.orders import Halt, Hello, Report, Setup, Work
 from taskfarmer.farm.stop import shield_worker
 from taskfarmer.farm.worker import Worker
 from taskfarmer.model import Claim
-from taskfarmer.system import process
+from taskfarmer.system import process, proctable
 
 _LEAVING = 10.0
 
@@ -196,7 +196,7 @@ class Crew:
         for slot in list(self._hands):
             self._lose(slot)
         patience = time.monotonic() + _LEAVING
-        while any(map(process.exists, pids)):
+        while any(map(proctable.exists, pids)):
             if time.monotonic() > patience:
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Outcome, Slot, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
-from taskfarmer.system import files, process
+from taskfarmer.system import files, process, proctable
 from taskfarmer.system.launching import NEVER_BEGAN, REFUSED, NotStarted
 from taskfarmer.system.leftovers import Leader, in_words
 from taskfarmer.system.presence import Presence
@@ -171,7 +171,7 @@ class Worker:
                 self._report(idle=False)
             if now >= start_line_at:
                 start_line_at = _FAR
-                self._write_record(slotfile.start_line(claim.token, Leader(pid, process.start_if_known(pid))))
+                self._write_record(slotfile.start_line(claim.token, Leader(pid, proctable.start_if_known(pid))))
             if now >= look_at_log_at:
                 look_at_log_at = now + self._look_at_log_every
                 self._log.trim()

@@ -8,19 +8,24 @@ asked, and killed only when it does not answer, and its helper only long after t
 
 from __future__ import annotations
 
-import os
 import signal
+
+from taskfarmer.system.proctable import listed_children, stat_of
 
 #: Seconds that one who was asked may take (6 were seen where a step was ended while it began), and then its helper.
 PATIENCE = 12.0
 OF_THE_HELPER = 8.0
 
-_NAMES = frozenset(("srun",))
+_NAMES = frozenset((b"srun",))
 
 
 def is_handle(pid: int) -> bool:
     """Whether a process stands for others elsewhere."""
-    return _name(pid) in _NAMES
+    try:
+        found = stat_of(pid)
+    except PermissionError:
+        return False  # another user's
+    return found is not None and found.name in _NAMES
 
 
 def how_to_end(pid: int, asked_for: float) -> int:
@@ -40,16 +45,4 @@ def longest() -> float:
 
 
 def _has_helper(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return any(is_handle(int(child)) for child in file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # gone, or a kernel without CONFIG_PROC_CHILDREN
-
-
-def _name(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return os.fsdecode(file.read().rstrip(b"\n"))
-    except (FileNotFoundError, ProcessLookupError):
-        return ""  # gone
+    return any(map(is_handle, listed_children(pid)))

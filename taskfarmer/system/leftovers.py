@@ -17,7 +17,8 @@ from typing import Collection, NamedTuple
 
 from taskfarmer.model import Owner
 from taskfarmer.system import files, handles
-from taskfarmer.system.process import WITH_STRANGERS, Stat, kill_or_ask, send, shows_everybody, stat_of
+from taskfarmer.system.process import WITH_STRANGERS, kill_or_ask, send
+from taskfarmer.system.proctable import Stat, shows_everybody, stat_of, user_of
 
 _ENV_LIMIT = 1 << 20
 _FAR = float("inf")
@@ -166,7 +167,7 @@ def in_words(pids: Collection[int]) -> str:
     """`process 7 of anna`, `processes 7 8 of root, process 9 of bert`; "" for none."""
     of_user: dict[str, list[str]] = {}
     for pid in sorted(pids):
-        user = _user_of(pid)
+        user = user_of(pid)
         whose = "" if user is None else f" of {files.user_name(user)}"
         of_user.setdefault(whose, []).append(str(pid))
     return ", ".join(
@@ -185,15 +186,6 @@ def _strangers(owner: Owner, user: int) -> set[int]:
         eldest = pid
         while everybody[eldest].parent in young:
             eldest = everybody[eldest].parent
-        if _user_of(eldest) == user:
+        if user_of(eldest) == user:
             found.add(pid)
     return found
-
-
-def _user_of(pid: int) -> int | None:
-    """The real user of a process (its folder in /proc may be root's); None if it is gone, or hidden from us."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None

@@ -19,7 +19,7 @@ import time
 from typing import Callable
 
 from taskfarmer.errors import DiskError, LockError
-from taskfarmer.system import files, mounts, process
+from taskfarmer.system import files, mounts, process, proctable
 
 KINDS = ("flock", "soft")
 ANNOUNCE_AFTER = 10.0
@@ -211,7 +211,7 @@ def _is_of_here(hostname: str) -> bool:
 
 def _is_gone(pid: int, start: int | None) -> bool:
     """Whether the process that made a claim is no more; `start` holds its start time below the id of the boot."""
-    now = process.start_time(pid)
+    now = proctable.start_time(pid)
     return now is None or (start is not None and now != start & (1 << 64) - 1)
 
 

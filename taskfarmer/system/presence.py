@@ -23,7 +23,7 @@ import fcntl
 import os
 from typing import NamedTuple
 
-from taskfarmer.system import files, process
+from taskfarmer.system import files, proctable
 
 _NO_LOCKS = frozenset((errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP))
 _HERE = "here_"
@@ -61,7 +61,7 @@ class Presence:
 
     def _sign_in(self, folder: str) -> None:
         pid = os.getpid()
-        name = f"{_HERE}{pid}.{process.start_time(pid)}"
+        name = f"{_HERE}{pid}.{proctable.start_time(pid)}"
         os.close(os.open(os.path.join(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
     def beat(self, well: int = 0, failing: int = 0) -> None:
@@ -156,4 +156,6 @@ def _is_anybody_here(folder: str) -> bool:
         names = [name[len(_HERE) :] for name in os.listdir(folder) if name.startswith(_HERE)]
     except FileNotFoundError:
         return False
-    return any(process.start_time(int(pid)) == int(start) for pid, _, start in (name.partition(".") for name in names))
+    return any(
+        proctable.start_time(int(pid)) == int(start) for pid, _, start in (name.partition(".") for name in names)
+    )

@@ -1,6 +1,6 @@
 """Processes: who one is, starting a task in its own session, waiting for it, ending it with all it started.
 
-Hazards kept here. A pid is reused, so a process is its pid and its start time. A zombie is dead but still has a pid.
+Hazards kept here. A pid is reused, so a process is its pid and its start time.
 A task may leave its session (`setsid`), so the worker is made a subreaper: what escapes becomes its child and is found.
 A signal that was ignored is inherited, so all are reset. `posix_spawn` and never `preexec_fn`: the latter forks, and a
 fork costs a copy of the page tables for each task.
@@ -14,6 +14,7 @@ from typing import Callable, Iterable, Mapping, NamedTuple
 
 from taskfarmer.model import Launch, Owner
 from taskfarmer.system import handles, job
+from taskfarmer.system.proctable import children, exists, is_there, shows_everybody, start_if_known, start_time
 
 OWNER_VARIABLE = "TASKFARMER_OWNER"
 
@@ -38,72 +39,6 @@ def host() -> str:
     return os.uname().nodename
 
 
-class Stat(NamedTuple):
-    """What the kernel says of a process: its name, and the fields behind it in /proc/PID/stat (proc(5)), the state first."""
-
-    name: bytes
-    fields: list[bytes]
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it runs: a zombie does not."""
-        return self.fields[0] not in b"ZX"
-
-    @property
-    def parent(self) -> int:
-        """The pid of its parent."""
-        return int(self.fields[1])
-
-    @property
-    def session(self) -> int:
-        """The pid of the first process of its session."""
-        return int(self.fields[3])
-
-    @property
-    def start(self) -> int:
-        """When it started, in clock ticks since boot."""
-        return int(self.fields[19])
-
-
-def stat_of(pid: int) -> Stat | None:
-    """What the kernel says of a process; None if there is none. Raises PermissionError where it is hidden from us."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            before, _, after = file.read().rpartition(b")")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return Stat(before.partition(b"(")[2], after.split())
-
-
-def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is none or it is a zombie."""
-    found = stat_of(pid)
-    return found.start if found is not None and found.is_alive else None
-
-
-def start_if_known(pid: int) -> int:
-    """The same; 0 if there is none, or it is hidden from us."""
-    try:
-        return start_time(pid) or 0
-    except PermissionError:
-        return 0
-
-
-def exists(pid: int) -> bool:
-    """Whether a process with this pid is running, zombies not counted."""
-    try:
-        found = stat_of(pid)
-    except PermissionError:
-        return True  # another user's, and this /proc hides it
-    return _is_there(pid) if found is None else found.is_alive
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped (SIGSTOP, or its whole job is suspended)."""
-    found = stat_of(pid)
-    return found is not None and found.fields[0] in b"Tt"
-
-
 def new_owner() -> Owner:
     """A name for this process as the holder of claims, never used before or again."""
     pid = os.getpid()
@@ -119,22 +54,7 @@ def is_gone(owner: Owner) -> bool:
         start = start_time(owner.pid)
     except PermissionError:
         return False  # another user's, and this /proc hides it
-    return start != owner.start and (start is not None or shows_everybody() or not _is_there(owner.pid))
-
-
-def shows_everybody() -> bool:
-    """Whether this /proc shows the processes of other users; see `hidepid` in proc(5)."""
-    return os.access("/proc/1/stat", os.R_OK)
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # another user's
-    return True
+    return start != owner.start and (start is not None or shows_everybody() or not is_there(owner.pid))
 
 
 def load_subreaper() -> None:
@@ -429,30 +349,3 @@ def descendants(spare: frozenset[int] = frozenset()) -> list[int]:
                 found[child] = None
                 todo.append(child)
     return list(found)
-
-
-def children(pid: int) -> list[int]:
-    """The children of a process, zombies included."""
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        # The process or its thread has ended or is hidden, or a kernel without CONFIG_PROC_CHILDREN: look at everybody.
-        return [child for child, parent in _parents().items() if parent == pid]
-    # proc(5): a child that ends while the list is read may hide its siblings.
-    return found or [child for child, parent in _parents().items() if parent == pid]
-
-
-def _parents() -> dict[int, int]:
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                found = stat_of(int(name))
-            except PermissionError:
-                continue  # hidden from us
-            if found is not None:
-                parents[int(name)] = found.parent
-    return parents

@@ -19,7 +19,7 @@ from taskfarmer.farm.worker import Worker
 from taskfarmer.model import Claim, Outcome, Owner
 from taskfarmer.runners.basic import BasicRunner
 from taskfarmer.stores.owners import Owners
-from taskfarmer.system import process, vigil
+from taskfarmer.system import proctable, vigil
 from taskfarmer.system.presence import BEAT, Presence, read_sign
 
 pytestmark = pytest.mark.quick
@@ -84,7 +84,7 @@ def test_a_stopped_farmer_is_not_cut_off(clock: Clock) -> None:
         signal.pause()
     try:
         os.kill(farmer, signal.SIGSTOP)
-        wait_until(lambda: process.is_stopped(farmer))
+        wait_until(lambda: proctable.is_stopped(farmer))
         leash = Leash(Contact(30.0), farmer, print)
         assert not torn_after(leash, clock, 120.0)
     finally:

@@ -611,3 +611,26 @@ def test_a_stop_tells_what_an_ended_task_left_to_another_user(stranger: Team) ->
     assert "Traceback" not in said and "lost" not in said
     assert (stranger.ids("finished"), stranger.waiting()) == ([0], [1])
     stranger.assert_each_task_stands_once(2)
+
+
+@quick
+@pytest.mark.parametrize("hidepid", [1, 2])
+@pytest.mark.parametrize("line", BECOMING.values(), ids=BECOMING.keys())
+def test_what_only_another_user_can_end_is_told_also_where_proc_hides_it(
+    stranger: Team, hidepid: int, line: str
+) -> None:
+    stranger.write(line, "touch next")
+    farmer = f"setpriv --reuid={ANNA} --regid={GROUP} --clear-groups {_python_for_everybody()} -m taskfarmer"
+    program = (
+        f"mount -o remount,hidepid={hidepid} /proc && {farmer} -n 1 --grace 0.2 --task-timeout 2 tasks.txt; exit $?"
+    )
+    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", program]
+    done = subprocess.run(
+        alone, cwd=stranger.folder, env=stranger._env, capture_output=True, text=True, timeout=60,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1 and done.stderr == "", done.stdout + done.stderr
+    assert stranger.ids("failed") == [0] and stranger.ids("finished") == [1]
+    assert "failed  task 0  not ended" in done.stdout and "runs on: process " in done.stdout, done.stdout
+    assert "lost" not in done.stdout
+    stranger.assert_each_task_stands_once(2)
