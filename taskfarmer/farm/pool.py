@@ -61,6 +61,20 @@ class _Hand:
         self.all_settled = False
         self.heard = False
 
+    def tell(self, order: object) -> None:
+        """Send it an order."""
+        try:
+            self.line.send(order)
+        except OSError:
+            pass  # it has just died: its line will say so
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass  # it has just died: its line will say so
+
 
 class Crew:
     """The workers of one farmer. A context: leaving it hangs up and waits for them."""
@@ -115,10 +129,7 @@ class Crew:
         hand.idle = False
         hand.claims = list(claims)
         settled, hand.all_settled = hand.all_settled, False
-        try:
-            hand.line.send(Work(claims, settled))
-        except OSError:
-            pass  # it has just died: its line will say so
+        hand.tell(Work(claims, settled))
 
     def all_is_settled(self) -> None:
         """Everything that was reported so far is settled: slot files may be shortened."""
@@ -128,20 +139,14 @@ class Crew:
     def halt(self, grace: float) -> None:
         """End what runs within `grace` seconds; said again: now."""
         for hand in self._hands.values():
-            try:
-                hand.line.send(Halt(grace))
-                os.kill(hand.pid, signal.SIGUSR2)  # it may be waiting for its task; this wakes it
-            except OSError:
-                pass  # it has just died: its line will say so
+            hand.tell(Halt(grace))
+            hand.signal(signal.SIGUSR2)  # it may be waiting for its task; this wakes it
 
     def kill_busy(self) -> None:
         """Kill the workers that still hold claims: each will be heard of as lost."""
         for hand in self._hands.values():
             if hand.claims:
-                try:
-                    os.kill(hand.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass  # it has just died: its line will say so
+                hand.signal(signal.SIGKILL)
 
     def wait(self, seconds: float) -> list[Event]:
         """What workers have to say; comes back early when the extra descriptor is readable."""
@@ -163,10 +168,7 @@ class Crew:
             self._hands[slot] = hand
             self._slot_of[hand.line.fileno()] = slot
             self._poll.register(hand.line.fileno(), select.POLLIN)
-            try:
-                hand.line.send(Hello(slot))
-            except OSError:
-                pass  # it has just died: its line will say so
+            hand.tell(Hello(slot))
 
     def _listen(self, slot: int) -> Event:
         hand = self._hands[slot]

@@ -21,10 +21,6 @@ from typing import Callable
 from taskfarmer.system import process
 
 _MAX_FD = 1 << 16
-_IGNORED_BY_WORKERS = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD,
-    signal.SIGPIPE, signal.SIGALRM, signal.SIGXFSZ,
-)  # fmt: skip
 
 
 class Act:
@@ -64,7 +60,7 @@ def _become_a_task(env: dict[bytes, bytes], null: int, log: int) -> None:
     )  # fmt: skip
     os.environb.clear()
     os.environb.update(env)
-    for number in _IGNORED_BY_WORKERS:
+    for number in process.RESET:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

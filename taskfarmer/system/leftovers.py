@@ -46,13 +46,12 @@ def kill_marked(
     """
     asked_before = 0.0 if patience is None else handles.PATIENCE
     longest = _FAR if patience is None else patience
-    wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     sessions: set[int] = set()
     found: set[int] = set()
     slow = False
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < min(handles.longest() if slow else _PATIENCE, longest):
-        alive, undecided = _ours(wanted, leaders, sessions, name)
+        alive, undecided = _ours(marks, leaders, sessions, name)
         # Parents first, as a rule: a script whose step is killed would go on to the next one.
         ours = kill_or_ask(sorted(alive), asked_before + waited)
         if not ours and not undecided and (not alive or waited > WITH_STRANGERS):
@@ -64,11 +63,12 @@ def kill_marked(
 
 
 def _ours(
-    marks: list[bytes], leaders: Collection[Leader], sessions: set[int], name: str | None = None
+    marks: Collection[str], leaders: Collection[Leader], sessions: set[int], name: str | None = None
 ) -> tuple[set[int], set[int]]:
     """What is to be killed, and what must be looked at again. Sessions are kept in `sessions`: their leader dies first."""
     everybody: dict[int, Stat] = {}
     called = None if name is None else os.fsencode(name)
+    wanted = [b"\0" + os.fsencode(mark) + b"\0" for mark in marks]
     marked: set[int] = set()
     undecided: set[int] = set()
     seen: set[int] = set()
@@ -82,7 +82,7 @@ def _ours(
         for pid in new & everybody.keys():
             one = everybody[pid]
             look: bool | None = Leader(pid, one.start) in leaders or one.name == called
-            look = look or _is_marked(pid, marks)
+            look = look or _is_marked(pid, wanted)
             (undecided if look is None else marked if look else set()).add(pid)
     sessions |= {everybody[pid].session for pid in marked if everybody[pid].session in marked}
     return marked | {pid for pid, one in everybody.items() if one.session in sessions}, undecided
@@ -152,7 +152,7 @@ def runs_on(*marks: str, leaders: Collection[Leader] = ()) -> str:
 
     It is what nothing can kill (state D: its disk hangs), and what has become another user's in a session of `leaders`.
     """
-    found, _ = _ours([b"\0" + os.fsencode(mark) + b"\0" for mark in marks], leaders, set())
+    found, _ = _ours(marks, leaders, set())
     return in_words(found | _strangers_in_sessions(leaders))
 
 

@@ -20,7 +20,8 @@ OWNER_VARIABLE = "TASKFARMER_OWNER"
 
 #: A worker never lets these act on itself: it waits for them.
 WAKE = frozenset((signal.SIGCHLD, signal.SIGUSR2))
-_RESET = [
+#: What a task finds as if nobody had touched it: our workers ignore some, and that would be inherited.
+RESET = [
     signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE,
     signal.SIGXFSZ, signal.SIGCHLD, signal.SIGALRM,
 ]  # fmt: skip
@@ -130,7 +131,7 @@ def start(launch: Launch, env: dict[bytes, bytes], null: int, log: int) -> int:
 
 def _spawn(launch: Launch, env: dict[bytes, bytes], actions: tuple[tuple[int, int, int], ...]) -> int:
     return os.posix_spawn(
-        launch.program, launch.argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET
+        launch.program, launch.argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=RESET
     )
 
 
