@@ -322,10 +322,11 @@ def test_tries_are_counted_across_owners(farm: TextFarm) -> None:
     assert farm.standing()[0][0] == "failed"
 
 
-def test_a_cancelled_task_is_not_retried(farm: TextFarm) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.NOT_ENDED])
+def test_a_task_that_was_cancelled_or_may_still_run_is_not_retried(farm: TextFarm, outcome: Outcome) -> None:
     farm.load("sleep 600")
     with farm.farmer(retries=3) as store:
-        store.exchange([ended(store.exchange([], 1).claims[0], Outcome.CANCELLED)], 0)
+        store.exchange([ended(store.exchange([], 1).claims[0], outcome)], 0)
     assert farm.standing()[0][0] == "failed"
 
 
