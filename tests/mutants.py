@@ -82,8 +82,8 @@ PROTOCOL = [
     Mutant(
         "journal removed before it is done",
         _JOURNAL,
-        "            self._perform(author=True)\n            os.unlink(self._path)\n",
-        "            os.unlink(self._path)\n            self._check_still_mine = lambda: None\n            self._perform(author=True)\n",
+        "            self._perform(author=True)\n            self._remove_record()\n",
+        "            self._remove_record()\n            self._check_still_mine = lambda: None\n            self._perform(author=True)\n",
         "A writer that is killed in the middle leaves half of an exchange.",
     ),
     Mutant(

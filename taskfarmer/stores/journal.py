@@ -183,7 +183,7 @@ class Journal:
         try:
             self._write_record()
             self._perform(author=True)
-            os.unlink(self._path)
+            self._remove_record()
         except OSError as error:
             self._take_back(error)
 
@@ -202,11 +202,20 @@ class Journal:
             files.write_all(self._fd, record, 0)
             os.fsync(self._fd)
 
+    def _remove_record(self) -> None:
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass  # NFS asks again when the answer was lost; or we hung for so long that another did it in our place
+
     def _take_back(self, error: OSError) -> None:
-        """After trouble: as if nothing had happened if that can be had, else the record stays to be done later."""
+        """After trouble: as if nothing had happened if that can be had, else the record stays to be done later.
+
+        If it is not ours any more, we hung for so long that another did it in our place, and has gone on from there.
+        """
         why = f"{error.filename or self._workdir}: {error.strerror or error}"
         try:
-            if self._shrinking:
+            if self._shrinking or not self._is_mine():
                 raise error
             for operation in self._operations:
                 self._restore(operation)
@@ -304,14 +313,17 @@ class Journal:
             os.close(fd)
 
     def _check_still_mine(self) -> None:
-        try:
-            same = os.stat(self._path).st_ino == os.fstat(self._fd).st_ino
-        except FileNotFoundError:
-            same = False
+        same = self._is_mine()
         if not same and not os.path.exists(os.path.join(self._workdir, "farm.json")):
             raise WorkdirGone(f"{self._workdir}: the workdir was removed")
         if not same:
             raise self._a_lie("another process removed it")
+
+    def _is_mine(self) -> bool:
+        try:
+            return os.stat(self._path).st_ino == os.fstat(self._fd).st_ino
+        except FileNotFoundError:
+            return False
 
     # What another left
 
