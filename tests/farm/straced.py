@@ -46,11 +46,13 @@ def run(farm: Farm, words: tuple[str, ...], *inject: str, env: dict[str, str] | 
     return done.returncode, list(_calls(trace, farm.workdir))
 
 
-def die_at(farm: Farm, words: tuple[str, ...], call: Call, env: dict[str, str] | None = None) -> Call:
-    """The program is killed at this call, before it is done; returns the call at which it was."""
+def die_at(farm: Farm, words: tuple[str, ...], call: Call, env: dict[str, str] | None = None) -> Call | None:
+    """The program is killed at this call, before it is done; returns the call at which it was.
+
+    None if it was not: how often it opens files only to look at them is not the same in each run.
+    """
     status, calls = run(farm, words, f"inject={call.name}:signal=KILL:when={call.number}", env=env)
-    assert status == -9, f"at {call} it was not killed: exit {status}"
-    return [done for done in calls if done.pid == calls[0].pid][-1]
+    return [done for done in calls if done.pid == calls[0].pid][-1] if status == -9 else None
 
 
 def _calls(trace: Path, workdir: Path) -> Iterator[Call]:
@@ -102,8 +104,9 @@ def points_of(bench: Bench) -> list[tuple[str, Call]]:
 
 
 def die_and_go_on(bench: Bench, call: Call) -> Call:
-    bench.reset()
-    died_at = die_at(bench.farm, bench.scene.words, call, bench.env)
+    tries = (die_at(bench.reset(), bench.scene.words, call, bench.env) for _ in range(3))
+    died_at = next(filter(None, tries), None)
+    assert died_at, f"at {call} it was not killed"
     try:
         bench.check_what_is_left()
         bench.go_on()
