@@ -11,6 +11,8 @@ from typing import Callable
 
 import pytest
 
+pytest_plugins = "farmhands"
+
 PROGRAM = [sys.executable, "-m", "taskfarmer"]
 STATE_FILES = ("toprocess", "later", "finished", "failed")
 
@@ -121,7 +123,7 @@ def processes_with(text: str) -> list[int]:
 
 
 @pytest.fixture
-def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Farm:
+def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody_is_left_behind: None) -> Farm:
     """A farm in an empty folder, untouched by the environment of whoever runs the tests."""
     for name in ("SCRATCH", "BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT"):
         monkeypatch.delenv(name, raising=False)

@@ -13,11 +13,11 @@ from conftest import Farm, wait_until
 
 
 def processes_in(folder: Path, text: str = "") -> list[int]:
-    """Pids of living processes whose current directory is `folder`, if their command line holds `text`."""
+    """Pids of living processes that are at work in `folder` or below it, if their command line holds `text`."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if os.readlink(f"/proc/{name}/cwd") == str(folder):
+            if Path(os.readlink(f"/proc/{name}/cwd")).is_relative_to(folder):
                 command = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if text in command and int(name) != os.getpid():
                     found.append(int(name))
@@ -80,9 +80,9 @@ def wait_for(farm: Farm, *names: str) -> None:
     wait_until(lambda: all_exist(farm, *names), what=f"files {names}")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nobody_is_left_behind(tmp_path: Path) -> Iterator[None]:
-    """Whatever a failed test has left running ends with it."""
+    """Whatever a failed test has left running ends with it. Every `farm` has it; who has none asks for it."""
     yield
     for _ in range(3):
         kill(processes_in(tmp_path))

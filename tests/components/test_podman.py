@@ -17,12 +17,11 @@ from typing import Iterator
 import images
 import pytest
 from conftest import Farm, wait_until
-from farmhands import (  # noqa: F401  (the fixture works by being here)
+from farmhands import (
     assert_nothing_runs_in,
     children_of,
     ended,
     kill,
-    nobody_is_left_behind,
 )
 
 from taskfarmer.system import process

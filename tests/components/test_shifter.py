@@ -13,12 +13,11 @@ from pathlib import Path
 import images
 import pytest
 from conftest import Farm, wait_until
-from farmhands import (  # noqa: F401  (the fixture works by being here)
+from farmhands import (
     assert_nothing_runs_in,
     children_of,
     ended,
     kill,
-    nobody_is_left_behind,
 )
 
 from taskfarmer.model import Launch

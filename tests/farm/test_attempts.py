@@ -6,10 +6,9 @@ import os
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import (  # noqa: F401  (the fixture works by being here)
+from farmhands import (
     assert_nothing_runs_in,
     ended,
-    nobody_is_left_behind,
     processes_in,
     wait_for,
 )

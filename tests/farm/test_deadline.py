@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import ended, nobody_is_left_behind, processes_in  # noqa: F401
+from farmhands import ended, processes_in
 
 from taskfarmer.farm.deadline import NEVER, Deadline, JobEnd
 from taskfarmer.farm.lengths import Lengths

@@ -13,9 +13,9 @@ import pytest
 import straced
 from acts import FINE, SCENES, TASK, WAITS, Bench, Scene
 from conftest import Farm, wait_until
-from farmhands import children_of, ended, nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
+from farmhands import children_of, ended
 
-pytestmark = pytest.mark.components
+pytestmark = [pytest.mark.components, pytest.mark.usefixtures("nobody_is_left_behind")]
 
 ACTS = ("materialise", "claim", "settle", "requeue", "recover", "retry", "edit", "timeline append")
 

@@ -17,7 +17,7 @@ from typing import Callable, Iterator, NamedTuple
 
 import pytest
 from conftest import PROGRAM, Farm, wait_until
-from farmhands import children_of, nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
+from farmhands import children_of
 
 COUNT = 8
 PATIENT = 120

@@ -15,13 +15,11 @@ from typing import Iterator
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import (  # noqa: F401  (the fixture works by being here)
-    all_exist,
+from farmhands import (
     assert_nothing_runs_in,
     children_of,
     ended,
     kill,
-    nobody_is_left_behind,
     processes_in,
     wait_for,
 )

@@ -8,13 +8,11 @@ import subprocess
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import (  # noqa: F401
+from farmhands import (
     assert_nothing_runs_in,
     children_of,
     ended,
     kill,
-    nobody_is_left_behind,
-    wait_for,
 )
 
 from taskfarmer.farm.leaving import Leaving

@@ -13,7 +13,6 @@ from typing import Iterator
 
 import pytest
 from conftest import PROGRAM, Farm, wait_until
-from farmhands import nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
 
 pytestmark = pytest.mark.quick
 

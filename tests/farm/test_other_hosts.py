@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PROGRAM, Farm, on_host, wait_until
-from farmhands import children_of, ended, kill, nobody_is_left_behind, wait_for  # noqa: F401
+from farmhands import children_of, ended, kill, wait_for
 
 from taskfarmer.model import Owner
 from taskfarmer.stores.textfiles import TextStore

@@ -10,7 +10,7 @@ import pytest
 import straced
 from acts import DEAD_OWNER, FIRST_RUN, RUN, Bench
 from conftest import Farm, wait_until
-from farmhands import all_exist, children_of, ended, kill, nobody_is_left_behind  # noqa: F401  (the fixture works by being here)
+from farmhands import all_exist, children_of, ended, kill
 from mutants import MUTANTS, Mutant, plant
 from test_farm_killing import (
     counted_farm,

@@ -33,7 +33,7 @@ from acts import (
     Scene,
 )
 from conftest import Farm, wait_until
-from farmhands import kill, nobody_is_left_behind, processes_in  # noqa: F401  (the fixture works by being here)
+from farmhands import kill, processes_in
 from mutants import MUTANTS, plant
 from powercut import Disk, Tree, flat, put
 from test_planted_mutants import CAUGHT_BY
@@ -43,6 +43,8 @@ from taskfarmer.stores.lines import EXCHANGE, parse_sizes
 from taskfarmer.stores.section import alone_in
 from taskfarmer.stores.workdir import Workdir
 from taskfarmer.system import process
+
+pytestmark = pytest.mark.usefixtures("nobody_is_left_behind")
 
 DONE = ("finished", "failed")
 RECORDFS = Path(__file__).parents[1] / "components" / "recordfs.py"

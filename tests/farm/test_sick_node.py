@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import ended, nobody_is_left_behind  # noqa: F401
+from farmhands import ended
 
 from taskfarmer.farm.health import Health
 from taskfarmer.farm.notices import Notice, Trouble

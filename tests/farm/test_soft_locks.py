@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from conftest import PROGRAM, Farm, wait_until
-from farmhands import children_of, ended, kill, nobody_is_left_behind, processes_in, wait_for  # noqa: F401
+from farmhands import children_of, ended, kill, processes_in, wait_for
 
 pytestmark = pytest.mark.components
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import ended, nobody_is_left_behind, wait_for  # noqa: F401  (the fixture works by being here)
+from farmhands import ended
 
 from test_failing_disks import Fault, refusing  # isort: skip
 from test_several_farmers import begun_by, counted_farm, go, kill_everything, start  # isort: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Farm, wait_until
-from farmhands import children_of, ended, kill, nobody_is_left_behind  # noqa: F401
+from farmhands import children_of, ended, kill
 
 from taskfarmer.farm import timeline as timeline_module
 from taskfarmer.farm.timeline import Timeline

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import STATE_FILES, Farm
-from farmhands import assert_nothing_runs_in, ended, nobody_is_left_behind  # noqa: F401
+from farmhands import assert_nothing_runs_in, ended
 
-pytestmark = pytest.mark.components  # a minute and a half: too long for every commit
+# A minute and a half: too long for every commit.
+pytestmark = [pytest.mark.components, pytest.mark.usefixtures("nobody_is_left_behind")]
 
 TIMES = 200
 #: Says that it began and that it ended; every third one leaves a child that has to be ended with it.

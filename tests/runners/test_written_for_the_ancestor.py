@@ -10,12 +10,11 @@ import textwrap
 import pytest
 from conftest import Farm
 from defined import define, run
-from farmhands import (  # noqa: F401  (the fixture works by being here)
+from farmhands import (
     assert_nothing_runs_in,
     children_of,
     ended,
     kill,
-    nobody_is_left_behind,
     processes_in,
     wait_for,
 )
