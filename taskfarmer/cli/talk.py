@@ -301,14 +301,14 @@ class Bar:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self._progress = Progress(
-            MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[more]}"), TimeElapsedColumn(),
+            MofNCompleteColumn(), BarColumn(20), TextColumn("{task.fields[more]}"), TextColumn("{task.fields[since]}"),
             console=self._console, transient=True, auto_refresh=False,
         )  # fmt: skip
-        self._task = self._progress.add_task("", total=None, more="")
+        self._task = self._progress.add_task("", total=None, more="", since="")
         self._progress.start()
         self._shown_at = 0.0
 
@@ -319,7 +319,10 @@ class Bar:
             self._shown_at = now
             done = progress.finished + progress.failed
             total = done + progress.running + progress.left
-            self._progress.update(self._task, completed=done, total=total, more=_more(progress), refresh=True)
+            since = format_time(progress.seconds)
+            self._progress.update(
+                self._task, completed=done, total=total, more=_more(progress), since=since, refresh=True
+            )
 
     def print(self, text: str) -> None:
         """A line above the bar."""

@@ -50,11 +50,12 @@ class Workdir:
         self.shared = bool(os.stat(path).st_mode & 0o020)
         self.owners = Owners(path, owner, dead_after)
         self.journal = Journal(path, owner, self.owners.has_left_its_exchange, self.shared)
+        self._places: dict[str, str] = {}
         self.farm = self._read_farm()
         if self.farm is None:
             self._wanted_kind, place = lock_kind, choose_place(path, lock_dir, os.environ.get("SCRATCH"))
         else:
-            self._wanted_kind, place = self.farm["lock"]["kind"], self.farm["lock"]["path"]
+            self._wanted_kind, place = self.farm["lock"]["kind"], self._place_of(self.farm["lock"])
         self._lock = self._lock_at(place, self._wanted_kind)
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class Workdir:
             if time.monotonic() - self._farm_read > farm_age:
                 self.farm = self._read_farm()
             if self.farm is not None and not self._has_the_right_lock:
-                self._change_lock(self.farm["lock"]["path"], self.farm["lock"]["kind"])
+                self._change_lock(self._place_of(self.farm["lock"]), self.farm["lock"]["kind"])
         except BaseException:
             self.journal.abandon()
             raise
@@ -145,7 +146,16 @@ class Workdir:
     @property
     def _has_the_right_lock(self) -> bool:
         lock = (self._lock.path, self._lock.kind)
-        return self.farm is None or (self.farm["lock"]["path"], self.farm["lock"]["kind"]) == lock
+        return self.farm is None or (self._place_of(self.farm["lock"]), self.farm["lock"]["kind"]) == lock
+
+    def _place_of(self, lock: dict[str, str]) -> str:
+        """Where a recorded lock is: a lock that was made in the workdir goes with it when that is renamed, moved or copied."""
+        if lock["nonce"] not in self._places:
+            recorded, own = lock["path"], os.path.join(os.path.realpath(self.path), "lock")
+            was_inside = os.path.basename(recorded) == "lock" and recorded != own
+            is_own = was_inside and _nonce_in(recorded) != lock["nonce"] and _nonce_in(own) == lock["nonce"]
+            self._places[lock["nonce"]] = own if is_own else recorded
+        return self._places[lock["nonce"]]
 
     def _pass(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -221,18 +231,23 @@ class Workdir:
     def check_lock(self) -> None:
         """Refuse to go on with a lock that is not the farm's. Call it within a section, once, when joining."""
         assert self.farm is not None
-        lock = self.farm["lock"]
-        found = (files.read_file(lock["path"]) or b"").decode("utf-8", "replace").strip()
-        if found == lock["nonce"] and self._lock.path == lock["path"]:
+        lock, place = self.farm["lock"], self._place_of(self.farm["lock"])
+        found = _nonce_in(place)
+        if found == lock["nonce"] and self._lock.path == place:
             return
         if not found and not any(map(self.owners.lives, self.owners.others())):
-            with open(lock["path"], "w", encoding="utf-8") as file:  # the site's clean-up took it; nobody holds it
+            with open(place, "w", encoding="utf-8") as file:  # the site's clean-up took it; nobody holds it
                 file.write(lock["nonce"] + "\n")
             return
         raise LockError(
-            f"{lock['path']}: this is not the lock that the farm in {self.path} was made with "
+            f"{place}: this is not the lock that the farm in {self.path} was made with "
             "(recorded in its farm.json). All its farmers must see the same lock file"
         )
+
+
+def _nonce_in(lock: str) -> str:
+    """What a lock file says of whose it is; "" if it says nothing, or is not there."""
+    return (files.read_file(lock) or b"").decode("utf-8", "replace").strip()
 
 
 def _nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taskfarmer.api import Start
-from taskfarmer.cli.talk import Talk, printable
+from taskfarmer.cli.talk import Bar, Talk, printable
 from taskfarmer.farm.notices import OwnerLost, Progress, Staying, Stopping, Summary, Trouble
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
@@ -163,6 +163,16 @@ def test_the_command_that_is_suggested_can_be_typed(capsys) -> None:
     for tasklist, word in [("my list", "'my list'"), ("status", "./status"), ("-x", "./-x")]:
         Talk(tasklist, None, "none", 0, True).end(SUMMARY._replace(farm_failed=1))
         assert f"pytaskfarmer.py retry {word} --run" in capsys.readouterr().out
+
+
+def test_the_bar_counts_the_time_from_the_start_of_the_run() -> None:
+    """It comes a second after that, or later: after a Ctrl-Z, say."""
+    bar = Bar()
+    bar.show(Progress(1, 0, 2, 3, 75.0, 0.0))
+    bar.close()
+    with bar._console.capture() as shown:
+        bar._console.print(bar._progress.get_renderable())
+    assert "1/6" in shown.get() and "0:01:15" in shown.get()
 
 
 def test_what_is_no_text_is_said_all_the_same(talk: Talk, capsys) -> None:

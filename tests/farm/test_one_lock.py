@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import ExitStack, contextmanager
@@ -124,6 +125,47 @@ def test_a_bind_mount_of_the_workdir_has_the_same_lock(farm: Farm) -> None:
     finally:
         subprocess.run(["umount", str(mount)], check=True)
     farm.assert_each_task_stands_once(3)
+
+
+def in_its_place(old: Path) -> None:
+    old.mkdir()
+    Farm(old).write("true").run(check=0)
+
+
+MOVES = {
+    "moved": lambda old, new: old.rename(new),
+    "moved, another in its place": lambda old, new: (old.rename(new), in_its_place(old)),
+    "copied": lambda old, new: shutil.copytree(old, new),
+    "copied, the first one removed": lambda old, new: (shutil.copytree(old, new), shutil.rmtree(old)),
+}
+
+
+@pytest.mark.parametrize("how", MOVES)
+def test_a_farm_that_was_moved_has_its_lock_with_it(tmp_path: Path, how: str) -> None:
+    """Unless the first one still has it: a copy, or the same folder by another way, has the same lock."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    farm = founded(Farm(old))
+    farm.write("true", *[f"[ -e {old}/go ]"] * 2)
+    MOVES[how](old, new)
+    old.mkdir(exist_ok=True)
+    (old / "go").touch()
+    moved = Farm(new)
+    assert moved.call("status", "tasks.txt").returncode == 75
+    lock = (farm if how == "copied" else moved).workdir / "lock"
+    with held(lock):
+        other = Other(moved, new, ["tasks.txt"], {})
+        wait_until(lambda: other.waits() or other.has_ended(), PATIENT, "waiting")
+        assert not other.has_ended(), other.said.read_text()
+    assert other.end()[0] == 0
+    moved.assert_each_task_stands_once(3)
+
+
+def test_a_workdir_that_was_renamed_is_used_under_its_new_name(farm: Farm) -> None:
+    founded(farm)
+    farm.workdir.rename(farm.folder / "kept")
+    assert farm.call("status", "kept").returncode == 75
+    farm.run("-w", "kept", check=0)
 
 
 def stands_still(pid: int) -> bool:
