@@ -149,11 +149,13 @@ class Workdir:
         return self.farm is None or (self._place_of(self.farm["lock"]), self.farm["lock"]["kind"]) == lock
 
     def _place_of(self, lock: dict[str, str]) -> str:
-        """Where a recorded lock is: a lock that was made in the workdir goes with it when that is renamed, moved or copied."""
+        """Where a recorded lock is: one that was made in the workdir goes with it when that is renamed, moved or copied.
+
+        Whatever a farmer sees of the old place: its host may be the only one that does.
+        """
         if lock["nonce"] not in self._places:
             recorded, own = lock["path"], os.path.join(os.path.realpath(self.path), "lock")
-            was_inside = os.path.basename(recorded) == "lock" and recorded != own
-            is_own = was_inside and _nonce_in(recorded) != lock["nonce"] and _nonce_in(own) == lock["nonce"]
+            is_own = recorded != own and os.path.basename(recorded) == "lock" and _nonce_in(own) == lock["nonce"]
             self._places[lock["nonce"]] = own if is_own else recorded
         return self._places[lock["nonce"]]
 
