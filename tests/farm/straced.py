@@ -104,7 +104,12 @@ def points_of(bench: Bench) -> list[tuple[str, Call]]:
 
 
 def die_and_go_on(bench: Bench, call: Call) -> Call:
-    tries = (die_at(bench.reset(), bench.scene.words, call, bench.env) for _ in range(3))
+    # A farmer that looks for what a dead one left opens a file for each process of this machine: as many are gone, so much
+    # earlier it makes the same call.
+    tries = (
+        die_at(bench.reset(), bench.scene.words, call._replace(number=-(-call.number * part // 20)), bench.env)
+        for part in (20, 20, 19, 18, 16, 12)
+    )
     died_at = next(filter(None, tries), None)
     assert died_at, f"at {call} it was not killed"
     try:
