@@ -3,7 +3,8 @@
 Out of work it is when no task waits in the store, and none is held here. It stays, asleep, while another farmer of the
 same batch job (with --wait-for-others: any other) holds tasks: should that one die, or give something back, there is
 somebody to do it. Who holds nothing is waited for by nobody, so two farmers never wait for each other. And it stays while
-a farmer of another host is silent: soon that is dead or not, and if nobody else is left, its tasks are ours.
+a farmer of another host is silent: soon that is dead or not, and if nobody else is left, its tasks are ours. The same of
+one on this host of which only the workers live.
 
 Else it leaves at once. Times are seconds of a monotonic clock.
 """

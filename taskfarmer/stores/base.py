@@ -42,7 +42,8 @@ class Company(NamedTuple):
 
     `others` other owners live, as far as we know, `elsewhere` of them on other hosts; `silent` ones of other hosts gave
     no sign and are watched: if that lasts, `recover` will take their tasks over; `stranded` tasks of dead ones may
-    still run and could not be ended from here; of `in_doubt` others nothing tells yet whether they live.
+    still run and could not be ended from here; of `in_doubt` others nothing tells yet whether they live, or
+    only workers do, which leave when they have done what they run.
     """
 
     others: int = 0

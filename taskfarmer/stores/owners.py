@@ -36,7 +36,7 @@ _LISTEN = 0.5
 
 class Around(NamedTuple):
     """Who else there is: the dead, how many live as far as we know, here and on other hosts, and who may be dead because
-    nobody holds its presence; of how many others nothing tells yet whether they live."""
+    nobody holds its presence; of how many others nothing tells yet whether they live, or only their workers do."""
 
     dead: list[Owner]
     living_here: int
@@ -241,7 +241,8 @@ class Owners:
         elsewhere = [owner for owner in others if not self._is_here(owner)]
         gone = self._dead_elsewhere(elsewhere)
         silent = sorted(owner for owner in set(self._vigils) - set(gone) if self.is_silent(owner))
-        in_doubt = sum(vigil.is_in_doubt for vigil in self._vigils.values())
+        orphaned = sum(map(process.is_gone, here)) - len(dead)
+        in_doubt = orphaned + sum(vigil.is_in_doubt for vigil in self._vigils.values())
         return Around(dead + gone, len(here) - len(dead), len(elsewhere) - len(gone) - len(silent), silent, in_doubt)
 
     def _dead_elsewhere(self, owners: list[Owner]) -> list[Owner]:

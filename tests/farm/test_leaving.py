@@ -185,6 +185,19 @@ def test_who_is_told_to_wait_for_others_does(farm: Farm) -> None:
 
 
 @quick
+def test_the_same_line_started_again_waits_for_what_the_workers_of_a_killed_farmer_still_run(farm: Farm) -> None:
+    """Else it would end well with that undone: nobody else is there to settle it."""
+    killed = begin(farm.write(LONG, "true"), 1)
+    killed.kill()
+    again = farm.start("-n", "1")
+    wait_until_it_waits(farm, again)
+    (farm.folder / "go").touch()
+    status, said = ended(again)
+    assert status == 0 and "is gone: 1 task had ended" in said, said
+    farm.assert_each_task_stands_once(2)
+
+
+@quick
 def test_a_stop_ends_the_waiting(farm: Farm, job: dict[str, str]) -> None:
     works = begin(farm.write(LONG), 1, env=job)
     stays = farm.start(env=job)
