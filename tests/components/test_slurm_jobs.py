@@ -186,6 +186,22 @@ def test_a_cancelled_job_leaves_its_tasks_to_the_next_one(slurm: Slurm, field: F
     field.assert_all_is_done()
 
 
+@pytest.mark.parametrize(("script", "words"), [("slurm_test.sh", []), ("srun_test.sh", ["--nodes=2"])])
+def test_the_tasks_of_a_cancelled_job_have_time_to_save_what_they_have(
+    slurm: Slurm, field: Field, script: str, words: list[str]
+) -> None:
+    """Though they hear of it twice, from Slurm and from their farmer, and srun tells the farmers once more."""
+    saves = "trap 'trap : TERM; sleep 2; touch saved.$PROC_NUMBER; exit 3' TERM; while :; do sleep 0.1; done"
+    field.plant(*[saves] * 4)
+    job = slurm.submit(field.folder, *words, script, "tasks.txt")
+    wait_until(lambda: field.has_begun(4), PATIENCE, "all tasks run")
+    slurm.say("scancel", str(job))
+    assert slurm.wait(job) == ["CANCELLED"]
+    assert len(list(field.folder.glob("saved.*"))) == 4
+    field.assert_each_task_stands_once(4)
+    assert len(field.waiting()) == 4, "they are to be run again, whatever their exit status was"
+
+
 def test_a_suspended_job_is_not_dead(slurm: Slurm, field: Field) -> None:
     """Frozen for longer than silence proves anything dead, while others work on its node and on another."""
     field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 8, *["sleep 12"] * 48)
