@@ -31,15 +31,15 @@ from conftest import PROGRAM, STATE_FILES, processes_with, wait_until
 from killer.tasks import Execution, read_effects
 from nfs_guest import Nfs
 
-#: A task runs until it is told to end; it takes a lock of its own, so that two attempts at once betray themselves. The lock
-#: is at descriptor 0: who is killed while his disk hangs does nothing any more, but may hang where he closes his log, at 1.
+#: A task runs until it is told to end; it takes a lock of its own, so that two attempts at once betray themselves. It lets go
+#: of its log: who is killed while his disk hangs does nothing any more, but keeps all he has until his log can be closed.
 TASK = """\
 say() {
     read -r up idle < /proc/uptime
     echo "$TASKFARMER_TASK_ID $TASKFARMER_ATTEMPT $1 $TASKFARMER_OWNER $PPID $$ $up" >> effects
 }
-exec 0> locks/$TASKFARMER_TASK_ID
-flock -n 0 || echo "$TASKFARMER_TASK_ID $TASKFARMER_OWNER" >> twice
+exec 9> locks/$TASKFARMER_TASK_ID > /dev/null 2>&1
+flock -n 9 || echo "$TASKFARMER_TASK_ID $TASKFARMER_OWNER" >> twice
 say start
 until [ -e go ] || [ -e go_$TASKFARMER_TASK_ID ]; do sleep 0.2; done
 say ok
