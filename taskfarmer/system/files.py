@@ -21,8 +21,9 @@ from taskfarmer.system import mounts
 
 BLOCK = 1 << 20
 _AT_EMPTY_PATH, _AT_STATX_FORCE_SYNC, _STATX_BASIC_STATS = 0x1000, 0x2000, 0x7FF
+#: EBADF is what NFS 4 says, in reading, of a file that it could not open again after a cut: another has removed it.
 DISK_TROUBLE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EFBIG, errno.EREMOTEIO)
+    (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EBADF, errno.EFBIG, errno.EREMOTEIO)
 )
 
 

@@ -61,6 +61,7 @@ IN_USE = [
     Fault("running/OWNER/claims", "pwrite64", "ENOSPC"),
     Fault("running/OWNER/claims", "openat", "EIO"),
     Fault("running/OWNER/claims", "pread64", "EIO"),
+    Fault("running/OWNER/claims", "pread64", "EBADF"),  # NFS 4.2, of a file that it could not open again after a cut
     Fault("logs/log_2", "openat", "ENOSPC"),
 ]
 #: What does not keep tasks from being finished.
