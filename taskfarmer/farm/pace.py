@@ -23,11 +23,15 @@ _AT_ONCE = 4.0
 _LONGEST = 600.0
 #: All farmers together keep the lock taken for this share of the time; each waits for it for less than that one.
 _LOCK_TAKEN, _WAITING = 0.4, 1 / 150
+#: Some ten farmers keep it taken for less: for this times the root of how many others there are. Who comes finds it taken
+#: for that share of the time, and waits about as long as an exchange takes: less than a hundredth of the time until the next.
+_TAKEN_BY_FEW = 0.08
 #: How many exchanges one remembers: when all farmers start at once the first few wait for long. And how much more seldom
 #: one comes than would be fair if the lock is busy all the same.
 _REMEMBERED, _MOST_PATIENT = 9, 2.0
-#: What an exchange is thought to take before there was one.
-_FIRST_HOLD = 0.01
+#: What an exchange is thought to take before there was one: much, for where it takes less the first one tells. Where a thousand
+#: start at once, those who thought it short come too soon for a third one, before others have had their first.
+_FIRST_HOLD = 0.03
 #: Seconds of work that a farmer holds, at least, and that it hands to a worker at a time.
 _HORIZON = 1.2
 _BATCH = 0.15
@@ -110,8 +114,9 @@ class Pace:
     @property
     def interval(self) -> float:
         """Seconds between two exchanges, on the average."""
+        apart = max((self.others + 1) / _LOCK_TAKEN, math.sqrt(self.others) / _TAKEN_BY_FEW) * self._usual_hold
         # Rounded: what arithmetic leaves over half a second must not pass for another interval.
-        fair = max(INTERVAL, round((self.others + 1) * self._usual_hold / _LOCK_TAKEN, 9))
+        fair = max(INTERVAL, round(apart, 9))
         patient = self._usual_wait / _WAITING
         return min(_LONGEST, max(fair, min(patient, _MOST_PATIENT * fair)))
 

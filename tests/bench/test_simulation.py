@@ -19,8 +19,8 @@ from bench.simulation import LockModel, Scenario, Seen, Simulation  # noqa: E402
 
 sys.path.pop(0)
 
-#: Of a disk that does fifty exchanges a second.
-FIFTY = LockModel(0.0176, 0.5, 5e-6)
+#: Of a disk that does fifty exchanges a second, and of one that does thirty.
+FIFTY, THIRTY = LockModel(0.0176, 0.5, 5e-6), LockModel(0.0294, 0.5, 5e-6)
 
 
 class Impatient(Pace):
@@ -49,10 +49,26 @@ def test_a_thousand_farmers_wait_for_less_than_a_hundredth_of_their_time() -> No
 def test_neither_do_those_with_short_and_with_long_tasks(length: float, slots: int, idle: float) -> None:
     """Fewer of them with a slower disk, which is the same and sooner simulated."""
     seen = run(
-        Scenario(120, slots, length, 10**9, until=200.0, since=120.0), FIFTY._replace(median=0.0176 * 1000 / 120)
+        Scenario(120, slots, length, 10**9, until=240.0, since=160.0), FIFTY._replace(median=0.0176 * 1000 / 120)
     )
     assert seen.waiting < 0.01, seen
     assert seen.idle < idle, seen
+
+
+@pytest.mark.parametrize(("farmers", "lock"), [(8, THIRTY), (10, FIFTY), (12, FIFTY), (16, FIFTY)])
+def test_neither_do_some_ten_and_their_slots_have_work(farmers: int, lock: LockModel) -> None:
+    """All of them come so often that they meet, and each wait counts for much of the half second until the next."""
+    seen = run(Scenario(farmers, 8, 5.0, 10**9, until=240.0, since=30.0), lock)
+    assert seen.waiting < 0.01, seen
+    assert seen.idle < 0.01, seen
+
+
+def test_of_hundreds_that_start_at_once_each_waits_for_two_turns_and_then_hardly_any_more() -> None:
+    """One turn to get the first tasks, one when it is known how long they take. Two of all take twenty seconds."""
+    scenario = Scenario(300, 8, 5.0, 10**9, until=35.0, since=25.0, arrival=1.0)
+    seen = run(scenario, THIRTY)
+    assert seen.waiting < 0.01, seen
+    assert seen.idle < 0.01, seen
 
 
 def test_they_would_wait_for_most_of_it_if_they_came_as_often_as_one_alone() -> None:

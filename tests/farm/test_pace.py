@@ -11,7 +11,7 @@ from taskfarmer.farm.pace import INTERVAL, Holding, Pace
 pytestmark = pytest.mark.quick
 
 #: So many others change nothing, if an exchange takes ten milliseconds.
-FEW = 19
+FEW = 15
 
 
 def pace_that_knows(length: float, slots: int = 4) -> Pace:
@@ -135,7 +135,7 @@ def test_when_it_holds_less_than_it_needs_it_runs_low_and_when_it_holds_plenty_i
 def test_among_others_the_last_tasks_are_shared_but_never_so_finely_that_slots_wait(
     length: float, slots: int, left: int, others: int
 ) -> None:
-    pace = pace_that_knows(length, slots)
+    pace = pace_among(0, length=length, slots=slots)
     alone = pace.want(0, slots, left)
     pace.others = others
     want = pace.want(0, slots, left)
@@ -168,6 +168,36 @@ def test_among_a_few_nothing_changes(others: int, hold: float, waits: float) -> 
 @given(st.integers(0, 1000), st.floats(0.001, 0.09))
 def test_all_farmers_together_keep_the_lock_taken_for_less_than_half_of_the_time(others: int, hold: float) -> None:
     assert (others + 1) * hold / pace_among(others, hold).interval < 0.5
+
+
+@given(st.integers(1, 1000), st.floats(0.001, 0.09))
+def test_each_finds_the_lock_taken_for_less_than_a_hundredth_of_the_time_between_two_exchanges(
+    others: int, hold: float
+) -> None:
+    """It is taken for that share of the time, and for as long as an exchange takes."""
+    interval = pace_among(others, hold).interval
+    taken = others * hold / interval
+    assert taken * hold / interval < 0.01
+
+
+def test_one_alone_comes_as_often_as_it_may_however_slow_the_disk_is() -> None:
+    assert pace_among(0, 0.2).interval == INTERVAL
+
+
+def test_before_the_first_exchange_it_is_thought_slow_and_one_that_is_quick_is_believed_at_once() -> None:
+    pace = Pace(4, 0.0)
+    pace.others = FEW
+    assert pace.interval > INTERVAL
+    pace.learn_exchange(0.0, 0.005)
+    assert pace.interval == INTERVAL
+
+
+def test_a_first_exchange_that_is_long_is_an_exception() -> None:
+    """It turns a new list round."""
+    pace = Pace(4, 0.0)
+    pace.others = 2
+    pace.learn_exchange(0.0, 10.0)
+    assert pace.interval < 2 * INTERVAL
 
 
 @given(st.integers(0, 500), st.floats(0.0, 1.0))
