@@ -22,7 +22,7 @@ from taskfarmer.farm.tasklog import TaskLog
 from taskfarmer.model import Attempt, Claim, Outcome, Slot, State
 from taskfarmer.stores import slotfile
 from taskfarmer.stores.lines import owner_folder
-from taskfarmer.system import files, process, proctable
+from taskfarmer.system import files, process, proctable, tree
 from taskfarmer.system.launching import NEVER_BEGAN, REFUSED, NotStarted
 from taskfarmer.system.leftovers import Leader, in_words
 from taskfarmer.system.presence import Presence
@@ -64,7 +64,7 @@ class Worker:
         self._env = task_environment(os.environb, setup.owner, setup.workdir, slot, setup.keep_mpi_env)
         self._starter = Starter(setup.runner, self._slot, self._null)
         self._timeout = _FAR if setup.task_timeout is None else setup.task_timeout
-        self._leash = Leash(setup.contact, farmer, process.kill_descendants) if setup.contact else None
+        self._leash = Leash(setup.contact, farmer, tree.kill_descendants) if setup.contact else None
         self._look_at_log_every = _LOOK_AT_LOG if setup.log_limit else _FAR
         # Before it execs, a task is a copy of us: a peak no larger than ours says nothing about the task.
         self._own_memory = getrusage(RUSAGE_SELF).ru_maxrss + 1024
@@ -203,7 +203,7 @@ class Worker:
         return attempt
 
     def _end(self, claim: Claim, pid: int, begun: float, outcome: Outcome) -> Attempt:
-        ended, strangers = process.end_tree(pid, self._grace(), self._hears_hurry)
+        ended, strangers = tree.end(pid, self._grace(), self._hears_hurry)
         note = ""
         if strangers:  # run again, it might run twice at once
             self._told.update(strangers)
@@ -298,5 +298,5 @@ class Worker:
         """Nothing runs here, but a task that ended may have left something behind."""
         self._halt = order
         process.reap_strays()
-        strangers = process.end_all(order.grace, self._hears_hurry)
+        strangers = tree.end_all(order.grace, self._hears_hurry)
         self._report(idle=True, runs_on=in_words(set(strangers) - self._told))

@@ -13,7 +13,7 @@ from typing import IO, Mapping
 
 from taskfarmer.errors import UsageError
 from taskfarmer.model import Launch, Slot, Task
-from taskfarmer.system import launching, process
+from taskfarmer.system import launching, process, tree
 
 
 class Runner:
@@ -67,7 +67,7 @@ class Runner:
     def terminate(self) -> None:
         """End what `run` runs: called in the process that is in `run`, when the task shall end."""
         if self._running:
-            process.end_session(self._running)
+            tree.end_session(self._running)
 
 
 def runs_itself(runner: Runner) -> bool:

@@ -17,8 +17,8 @@ from typing import Collection, NamedTuple
 
 from taskfarmer.model import Owner
 from taskfarmer.system import files, handles
-from taskfarmer.system.process import WITH_STRANGERS, kill_or_ask, send
 from taskfarmer.system.proctable import Stat, shows_everybody, stat_of, user_of
+from taskfarmer.system.tree import WITH_STRANGERS, kill_or_ask, send
 
 _ENV_LIMIT = 1 << 20
 _FAR = float("inf")

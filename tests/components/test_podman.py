@@ -24,7 +24,7 @@ from farmhands import (
     kill,
 )
 
-from taskfarmer.system import process
+from taskfarmer.system import proctable
 
 pytestmark = pytest.mark.components
 
@@ -121,7 +121,7 @@ def marked(farm: Farm) -> list[int]:
             said = [Path(f"/proc/{name}/{file}").read_bytes() for file in ("environ", "cmdline")]
         except OSError:
             continue
-        if os.fsencode(farm.workdir) in b"".join(said) and process.exists(int(name)) and int(name) != os.getpid():
+        if os.fsencode(farm.workdir) in b"".join(said) and proctable.exists(int(name)) and int(name) != os.getpid():
             found.append(int(name))
     return found
 
@@ -235,7 +235,7 @@ def test_after_kill_9_what_ran_is_ended_before_it_runs_again(lab: Farm, podman: 
         farmer.communicate()
         lab.run("-n", "1", "--runner", "lab", check=0)
     assert lab.ids("finished") == [0]
-    assert [pid for pid in container if process.exists(pid)] == []
+    assert [pid for pid in container if proctable.exists(pid)] == []
     assert (lab.folder / "out" / "attempts").read_text().count("\n") == 2
     wait_until(lambda: podman.containers() == [], what="the removal of the container")
 

@@ -21,7 +21,7 @@ from farmhands import (
 )
 
 from taskfarmer.model import Launch
-from taskfarmer.system import launching, process
+from taskfarmer.system import launching, proctable
 
 pytestmark = pytest.mark.components
 
@@ -218,7 +218,7 @@ def test_after_kill_9_of_farmer_and_workers_it_is_ended_before_it_runs_again(lab
     done = lab.run("-n", "1", "--runner", "lab", check=0)
     assert "is gone" in done.stdout or lab.ids("finished") == [0]
     first, _second = (lab.folder / "out" / "pids").read_text().split()
-    assert not process.exists(int(first))
+    assert not proctable.exists(int(first))
 
 
 # A user's class

@@ -17,7 +17,7 @@ import two_mounts
 from conftest import PROGRAM, Farm, processes_with, wait_until
 from farmhands import children_of, kill
 
-from taskfarmer.system import process
+from taskfarmer.system import proctable
 
 pytestmark = pytest.mark.components
 
@@ -140,7 +140,7 @@ def test_a_frozen_host_that_wakes_after_its_tasks_were_taken_over_gives_in(farm:
         wait_until(lambda: len((work / "finished").read_text().splitlines()) == 5, 60, "the other has settled task 0")
         kill(asleep, signal.SIGCONT)
         (long,) = [int(pid) for pid in (farm.folder / "long").read_text().split() if owner_of(int(pid)) == "n1"]
-        wait_until(lambda: not process.exists(long), 60, "the end of the task that was taken over")
+        wait_until(lambda: not proctable.exists(long), 60, "the end of the task that was taken over")
         (farm.folder / "end").touch()
         for farmer in (other, frozen):
             status, said = end_of(farmer)
@@ -180,7 +180,7 @@ def test_a_farmer_whose_disk_hangs_ends_its_tasks_before_others_may_take_them_ov
         (server,) = [pid for pid in processes_with(str(mounts[0])) if "flakyfs.py" in command_of(pid)]
         os.kill(server, signal.SIGSTOP)
         try:
-            wait_until(lambda: not process.exists(shell), what="the end of the task")
+            wait_until(lambda: not proctable.exists(shell), what="the end of the task")
         finally:
             (farm.folder / "go").touch()
             os.kill(server, signal.SIGCONT)

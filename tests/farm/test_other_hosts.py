@@ -19,7 +19,7 @@ from farmhands import children_of, ended, kill, wait_for
 from taskfarmer.model import Owner
 from taskfarmer.stores.textfiles import TextStore
 from taskfarmer.stores.workdir import Workdir
-from taskfarmer.system import process
+from taskfarmer.system import process, proctable
 
 pytestmark = pytest.mark.components
 
@@ -136,7 +136,7 @@ def test_one_whose_tasks_were_taken_over_ends_them_and_goes_on(farm: Farm) -> No
     observer._recovery.take_over(silent)  # as another host does after the window
     observer.close()
     shell = int((farm.folder / "shells").read_text())
-    wait_until(lambda: not process.exists(shell), what="the end of the task that was taken over")
+    wait_until(lambda: not proctable.exists(shell), what="the end of the task that was taken over")
     go(farm)
     status, said = ended(farmer, timeout=60)
     assert status == 0, said

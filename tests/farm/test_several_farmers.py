@@ -18,7 +18,7 @@ from farmhands import (
     processes_in,
 )
 
-from taskfarmer.system import process
+from taskfarmer.system import proctable
 
 quick = pytest.mark.quick
 in_ci = pytest.mark.components  # what waits for a look around, five seconds each, is not for every commit
@@ -78,7 +78,7 @@ def kill_everything(farmer: subprocess.Popen[str]) -> None:
     tasks = [task for worker in children_of(farmer.pid) for task in children_of(worker)]
     kill([*family(farmer), *tasks])
     ended(farmer)
-    wait_until(lambda: not any(map(process.exists, tasks)), what="the end of its tasks")
+    wait_until(lambda: not any(map(proctable.exists, tasks)), what="the end of its tasks")
 
 
 @quick
@@ -274,7 +274,7 @@ def test_a_farmer_killed_alone_is_not_dead_before_its_workers_have_left(farm: Fa
     killed.kill()
     ended_or_not = [times(farm, "ended", id) for id in range(5)]
     assert ended_or_not == [0] * 5
-    assert all(map(process.exists, workers))
+    assert all(map(proctable.exists, workers))
     wait_for_a_look_around(farm, living)
     go(farm)
     killed.communicate(timeout=20)

@@ -23,7 +23,7 @@ from conftest import Farm, wait_until
 from farmhands import children_of, ended, kill, processes_in
 
 import taskfarmer
-from taskfarmer.system import process
+from taskfarmer.system import proctable
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "stores"))
 
@@ -131,7 +131,7 @@ class Team(Farm):
         tasks = [task for worker in workers for task in children_of(worker)]
         kill([farmer.pid, *workers, *tasks])
         ended(farmer)
-        wait_until(lambda: not any(map(process.exists, tasks)), what="the end of its tasks")
+        wait_until(lambda: not any(map(proctable.exists, tasks)), what="the end of its tasks")
 
     def assert_all_is_the_groups(self) -> None:
         """Files are 0664 and folders 2775, whatever the umask."""
@@ -453,7 +453,7 @@ from taskfarmer.system import leftovers, process
 child = os.fork()
 if not child:
     os.setgid({group}); os.setuid(61001); time.sleep(600)
-start = process.start_time(child)
+start = proctable.start_time(child)
 time.sleep(0.1)
 os.system("mount -o remount,hidepid={hidepid} /proc") and sys.exit(3)
 if bert := os.fork():  # the first process of the namespace stays root's

@@ -39,7 +39,7 @@ sys.exit(9)
 WORKER = """
 import os, signal, sys, time
 from taskfarmer.model import Launch
-from taskfarmer.system import handles, process
+from taskfarmer.system import handles, process, tree
 signal.pthread_sigmask(signal.SIG_BLOCK, process.WAKE)
 process.become_subreaper()
 handles.PATIENCE, handles.OF_THE_HELPER = float(sys.argv[1]), float(sys.argv[2])
@@ -47,8 +47,8 @@ null = os.open(os.devnull, os.O_RDWR)
 pid = process.start(Launch(sys.executable, ("srun", "-c", *sys.argv[3:])), dict(os.environb), null, null)
 while not os.path.exists("ready"):
     time.sleep(0.01)
-ended, _ = process.end_tree(pid, 0.0, lambda: True)
-print(ended.signal or ended.status, process.descendants(), flush=True)
+ended, _ = tree.end(pid, 0.0, lambda: True)
+print(ended.signal or ended.status, tree.descendants(), flush=True)
 """
 
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import wait_until
 
 from taskfarmer.model import Launch, Owner
-from taskfarmer.system import leftovers, process
+from taskfarmer.system import leftovers, process, proctable, tree
 
 pytestmark = pytest.mark.quick
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 WORKER = """
 import os, signal, sys
 from taskfarmer.model import Launch
-from taskfarmer.system import process
+from taskfarmer.system import process, tree
 signal.pthread_sigmask(signal.SIG_BLOCK, process.WAKE)
 process.become_subreaper()
 line, ready, grace, count = sys.argv[1:]
@@ -34,8 +34,8 @@ pid = process.start(Launch("/bin/sh", ("sh", "-c", line)), dict(os.environb), nu
 while not os.path.exists(ready) or open(ready).read().count("\\n") < int(count):
     time.sleep(0.01)
 begun = time.monotonic()
-ended, _ = process.end_tree(pid, float(grace), lambda: False)
-print(ended.signal, ended.status, sorted(process.descendants()) == ([older] if older else []), flush=True)
+ended, _ = tree.end(pid, float(grace), lambda: False)
+print(ended.signal, ended.status, sorted(tree.descendants()) == ([older] if older else []), flush=True)
 if older:
     os.kill(older, signal.SIGKILL)
 """
@@ -64,14 +64,14 @@ def end(tmp_path: Path, line: str, count: int = 2, grace: str = "5", ready: str 
 @pytest.mark.parametrize("line", TREES.values(), ids=TREES.keys())
 def test_the_whole_tree_dies(tmp_path: Path, line: str) -> None:
     said, pids = end(tmp_path, line)
-    assert len(pids) == 2 and [pid for pid in pids if process.exists(pid)] == []
+    assert len(pids) == 2 and [pid for pid in pids if proctable.exists(pid)] == []
     assert said.endswith("True"), "nothing is left; how the shell ended depends on who of them died first"
 
 
 def test_what_ignores_term_is_killed_after_the_grace(tmp_path: Path) -> None:
     line = "trap '' TERM; echo $$ >> @R; while :; do sleep 0.1; done"
     said, pids = end(tmp_path, line, count=1, grace="0.3")
-    assert said == f"{signal.SIGKILL:d} 0 True" and not process.exists(pids[0])
+    assert said == f"{signal.SIGKILL:d} 0 True" and not proctable.exists(pids[0])
 
 
 def test_parents_are_ended_before_their_children(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_parents_are_ended_before_their_children(tmp_path: Path) -> None:
         wait_until(lambda ready=ready: ready.read_text().count("\n") == 8, 30, "the chain stands")
         try:
             chain = list(dict.fromkeys(map(int, ready.read_text().split())))
-            assert [pid for pid in process.descendants() if pid in chain] == chain
+            assert [pid for pid in tree.descendants() if pid in chain] == chain
         finally:
             os.killpg(task.pid, signal.SIGKILL)
             task.wait(30)
@@ -123,9 +123,9 @@ def marked(tmp_path: Path, line: str, **variables: str) -> tuple[subprocess.Pope
 def test_marked_processes_are_killed_wherever_they_went(tmp_path: Path, line: str) -> None:
     task, ready = marked(tmp_path, line, TASKFARMER_OWNER=f"n1.1.2.{tmp_path.name}")
     pids = [int(pid) for pid in ready.read_text().split()]
-    assert all(map(process.exists, pids))
+    assert all(map(proctable.exists, pids))
     killed = leftovers.kill_marked(f"TASKFARMER_OWNER=n1.1.2.{tmp_path.name}")
-    assert killed >= 2 and not any(map(process.exists, pids))
+    assert killed >= 2 and not any(map(proctable.exists, pids))
     task.wait(30)  # how it ended is no matter: it may have heard of its child's death first, and gone by itself
 
 
@@ -134,7 +134,7 @@ def test_a_sessions_unmarked_members_die_with_it(tmp_path: Path) -> None:
     task, ready = marked(tmp_path, line, TASKFARMER_OWNER=f"n1.1.3.{tmp_path.name}")
     pids = [int(pid) for pid in ready.read_text().split()]
     leftovers.kill_marked(f"TASKFARMER_OWNER=n1.1.3.{tmp_path.name}")
-    assert not any(map(process.exists, pids))
+    assert not any(map(proctable.exists, pids))
     task.wait(30)
 
 
@@ -158,12 +158,12 @@ def test_a_session_is_killed_by_its_leader_and_not_by_a_pid_that_is_used_again(t
     line = "env -i sleep 600 & echo $! >> @R; echo $$ >> @R; exec env -i sleep 600"
     task, ready = marked(tmp_path, line)
     pids = [int(pid) for pid in ready.read_text().split()]
-    start = process.start_time(task.pid)
+    start = proctable.start_time(task.pid)
     assert start is not None
     assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start + 1)]) == 0
-    assert all(map(process.exists, pids))
+    assert all(map(proctable.exists, pids))
     assert leftovers.kill_marked("NOBODY=has this", leaders=[leftovers.Leader(task.pid, start)]) == 2
-    assert not any(map(process.exists, pids))
+    assert not any(map(proctable.exists, pids))
     task.wait(30)
 
 
@@ -203,15 +203,15 @@ def test_nothing_is_killed_where_nothing_is_marked() -> None:
 
 def test_a_zombie_is_gone() -> None:
     child = subprocess.Popen(["sleep", "600"])
-    begun = process.start_time(child.pid)
+    begun = proctable.start_time(child.pid)
     owner = Owner(process.host(), child.pid, begun or 0, "abc")
-    assert process.exists(child.pid) and not process.is_gone(owner)
+    assert proctable.exists(child.pid) and not process.is_gone(owner)
     assert process.is_gone(owner._replace(start=owner.start + 1)), "a pid that is used again is somebody else"
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not process.exists(child.pid) and process.is_gone(owner)
+    assert not proctable.exists(child.pid) and process.is_gone(owner)
     child.wait()
-    assert process.start_time(child.pid) is None
+    assert proctable.start_time(child.pid) is None
 
 
 def test_nothing_is_known_of_another_host() -> None:
@@ -223,7 +223,7 @@ def test_a_process_with_a_strange_name_is_known(tmp_path: Path) -> None:
     program.symlink_to("/bin/sleep")
     child = subprocess.Popen([str(program), "600"])
     try:
-        assert process.start_time(child.pid) is not None
+        assert proctable.start_time(child.pid) is not None
     finally:
         child.kill()
         child.wait()
