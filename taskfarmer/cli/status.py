@@ -6,7 +6,7 @@ from typing import Sequence
 
 from taskfarmer import api
 from taskfarmer.cli import flags, streams
-from taskfarmer.cli.talk import printable, some_ids
+from taskfarmer.cli.words import printable, some_ids
 from taskfarmer.model import State
 
 _SHOWN = 10

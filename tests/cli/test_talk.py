@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from taskfarmer.api import Start
-from taskfarmer.cli.talk import Bar, Talk, printable
+from taskfarmer.cli.bar import Bar
+from taskfarmer.cli.talk import Talk
+from taskfarmer.cli.words import printable
 from taskfarmer.farm.notices import OwnerLost, Progress, Staying, Stopping, Summary, Trouble
 from taskfarmer.model import Owner
 from taskfarmer.stores.base import Added
