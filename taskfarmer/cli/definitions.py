@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, Sequence
 
-from taskfarmer.cli import flags, streams
+from taskfarmer.cli import PROGRAM, flags, streams
 from taskfarmer.errors import UsageError
 from taskfarmer.farm import choices
 from taskfarmer.farm.choices import Described
@@ -26,7 +26,7 @@ def main(kind: str, words: Sequence[str]) -> int:
     else:
         streams.say("\n".join(line for one in chosen for line in _lines(one, bool(args.names), args.check)))
         for trouble in troubles:
-            streams.complain(f"{flags.PROGRAM}: {trouble}")
+            streams.complain(f"{PROGRAM}: {trouble}")
         if not args.names:
             streams.say("\n".join(_what_else(kind)))
     return 2 if args.check and (troubles or any(one.trouble for one in chosen)) else 0
@@ -87,7 +87,7 @@ def _what_else(kind: str) -> Iterator[str]:
         for dotted, about in classes:
             yield f"  {dotted}"
             yield _wrapped(about, "      ", "      ")
-    yield _wrapped(f"What the options mean: {flags.PROGRAM} {kind}s NAME", "", "")
+    yield _wrapped(f"What the options mean: {PROGRAM} {kind}s NAME", "", "")
 
 
 def _wrapped(text: str, indent: str = "  ", then: str = "      ") -> str:

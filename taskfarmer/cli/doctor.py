@@ -9,7 +9,7 @@ from argparse import Namespace
 from typing import Any, Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags, streams
+from taskfarmer.cli import PROGRAM, flags, streams
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.doctor import DoctorOptions, step_options
 from taskfarmer.settings.units import format_size
@@ -60,7 +60,7 @@ def _options(args: Namespace) -> DoctorOptions | None:
 
 def _same_line(args: Namespace, options: DoctorOptions) -> str:
     hosts = f" --hosts {options.hosts}" if options.hosts > 2 else ""
-    return f"{flags.PROGRAM} doctor {shlex.quote(args.folder)} --token {options.token}{hosts}"
+    return f"{PROGRAM} doctor {shlex.quote(args.folder)} --token {options.token}{hosts}"
 
 
 def _text(found: Findings, diagnosis: Diagnosis) -> str:

@@ -1,36 +1,24 @@
-"""The flags. Those of the ancestor keep spelling, default and meaning.
-
-`-n` and `-v` may stand without a value: the next word counts as one only if it looks like one, so that `-n list.txt`
-means the flag alone and then the list.
-"""
+"""The flags. Those of the ancestor keep spelling, default and meaning."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import os
-import re
 import sys
-from typing import Callable, Sequence
+from typing import Sequence
 
 from taskfarmer import __version__
 from taskfarmer.api import RunOptions, here
+from taskfarmer.cli import PROGRAM, mistyped, values
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.orders import LOGS
 from taskfarmer.runners.shell import MODES
-from taskfarmer.settings.units import parse_size, parse_time
 from taskfarmer.stores.owners import DEAD_AFTER
 from taskfarmer.system.lock import KINDS
-from taskfarmer.system.presence import BEAT
 
-PROGRAM = "pytaskfarmer.py"
-VERBS = ("run", "status", "retry", "doctor", "runners", "tasklists")
 PROGRESS = ("auto", "bar", "lines", "none")
 
-#: What people type who come from other programs.
-_ELSEWHERE = {"-j": "-n", "--jobs": "-n", "-P": "-n", "--max-procs": "-n"}
-_YES_OR_NO = {"0": 0, "1": 1, "2": 2, "true": 1, "false": 0, "yes": 1, "no": 0}
-_EVERY_CORE = "every"
 
 _RUN_USAGE = "%(prog)s [run] [flags] TASKLIST"
 _RUN_ABOUT = """\
@@ -117,7 +105,7 @@ def width() -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"{_plain(message)} (see {self.prog} --help)")
+        raise UsageError(f"{mistyped.plain(message)} (see {self.prog} --help)")
 
 
 def parse_run(words: Sequence[str]) -> argparse.Namespace:
@@ -132,11 +120,11 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
         help="one command per line; blank lines and lines with # in column 0 are skipped",
     )
     _add_run_flags(parser)
-    args, rest = parser.parse_known_args(_with_values(words))
+    args, rest = parser.parse_known_args(values.with_values(words))
     if rest:
-        parser.error(_unknown(rest, parser, f"one TASKLIST is wanted, found {args.list!r} and"))
-    _check_given(args.list, "TASKLIST", parser)
-    if not os.path.lexists(args.list) and (meant := _meant(args.list)):
+        parser.error(mistyped.unknown_words(rest, parser, f"one TASKLIST is wanted, found {args.list!r} and"))
+    mistyped.check_given(args.list, "TASKLIST", parser)
+    if not os.path.lexists(args.list) and (meant := mistyped.meant(args.list)):
         parser.error(f"{args.list}: no such file (in {here()}){meant}")
     return args
 
@@ -144,27 +132,31 @@ def parse_run(words: Sequence[str]) -> argparse.Namespace:
 def parse_status(words: Sequence[str]) -> argparse.Namespace:
     """The flags of `status`."""
     parser = _verb_parser("status", "FARM", _STATUS_ABOUT, _STATUS_END)
-    parser.add_argument("-w", "--workdir", metavar="DIR", type=_place, help="the workdir, if it is not FARM_workdir")
+    parser.add_argument(
+        "-w", "--workdir", metavar="DIR", type=values.place, help="the workdir, if it is not FARM_workdir"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     _add_general(parser.add_argument)
     args, rest = parser.parse_known_args(words)
     if rest:
-        parser.error(_unknown(rest, parser, f"one FARM is wanted, found {args.farm!r} and"))
-    _check_given(args.farm, "FARM", parser)
+        parser.error(mistyped.unknown_words(rest, parser, f"one FARM is wanted, found {args.farm!r} and"))
+    mistyped.check_given(args.farm, "FARM", parser)
     return args
 
 
 def parse_retry(words: Sequence[str]) -> argparse.Namespace:
     """The flags of `retry`, and those of `run`, which go with --run."""
     parser = _verb_parser("retry", "FARM [ID ...]", _RETRY_ABOUT, _END)
-    parser.add_argument("ids", metavar="ID", nargs="*", type=_count, help="a task to retry (default: every failed one)")
+    parser.add_argument(
+        "ids", metavar="ID", nargs="*", type=values.count, help="a task to retry (default: every failed one)"
+    )
     parser.add_argument("--run", action="store_true", help="and run them")
     parser.add_argument("--json", action="store_true", help="for programs; not with --run")
     of_run = _add_run_flags(parser, with_run_abbreviation=False)
-    args, rest = parser.parse_known_intermixed_args(_with_values(words))
+    args, rest = parser.parse_known_intermixed_args(values.with_values(words))
     if rest:
-        parser.error(_unknown(rest, parser, "ids are numbers, found"))
-    _check_given(args.farm, "FARM", parser)
+        parser.error(mistyped.unknown_words(rest, parser, "ids are numbers, found"))
+    mistyped.check_given(args.farm, "FARM", parser)
     given = next((action for action in of_run if getattr(args, action.dest) != action.default), None)
     if given and not args.run:
         parser.error(f"{'/'.join(given.option_strings)} goes with --run")
@@ -182,14 +174,19 @@ def parse_doctor(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("folder", metavar="DIR", nargs="?", help="a folder that you can write to")
     add = parser.add_argument
     add("--token", metavar="WORD", help="meet those who are given the same WORD on other hosts")
-    add("--hosts", metavar="N", type=functools.partial(_at_least, 2), help="how many hosts are to meet (default 2)")
-    add("--wait", metavar="TIME", type=_time, default=300.0, help="how long to wait for them (default 5m)")
+    add(
+        "--hosts",
+        metavar="N",
+        type=functools.partial(values.at_least, 2),
+        help="how many hosts are to meet (default 2)",
+    )
+    add("--wait", metavar="TIME", type=values.time, default=300.0, help="how long to wait for them (default 5m)")
     add("--json", action="store_true", help="for programs")
     _add_general(add)
     args, rest = parser.parse_known_args(words)
     if rest:
-        parser.error(_unknown(rest, parser, f"one DIR is wanted, found {args.folder!r} and"))
-    _check_given(args.folder, "DIR", parser)
+        parser.error(mistyped.unknown_words(rest, parser, f"one DIR is wanted, found {args.folder!r} and"))
+    mistyped.check_given(args.folder, "DIR", parser)
     return args
 
 
@@ -204,12 +201,12 @@ def parse_definitions(kind: str, words: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--check", action="store_true", help="build each, and say what is wrong")
-    add("--config", metavar="FILE", type=_place, action="append", default=[], help="read this INI file, too")
+    add("--config", metavar="FILE", type=values.place, action="append", default=[], help="read this INI file, too")
     add("--json", action="store_true", help="for programs")
     _add_general(add)
     args, rest = parser.parse_known_args(words)
     if rest:
-        parser.error(_unknown(rest, parser, "names are wanted, found"))
+        parser.error(mistyped.unknown_words(rest, parser, "names are wanted, found"))
     return args
 
 
@@ -235,14 +232,14 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         "-n",
         "--proc",
         metavar="N",
-        type=_slots,
+        type=values.slots,
         help="tasks at a time (default 8; -n alone: every core this job may use)",
     )
     add(
         "-w",
         "--workdir",
         metavar="DIR",
-        type=_place,
+        type=values.place,
         help="where progress and logs are kept (default TASKLIST_workdir)",
     )
     add("-r", "--runner", metavar="NAME", default="default", help="how commands are started (see `runners`)")
@@ -257,7 +254,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add(
         "--config",
         metavar="FILE",
-        type=_place,
+        type=values.place,
         action="append",
         default=[],
         help="an INI file that defines runners or tasklists, beside those that are found",
@@ -266,7 +263,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add(
         "--shell",
         metavar="WHEN",
-        type=_one_of(MODES),
+        type=values.one_of(MODES),
         default="auto",
         help="auto: plain commands are started directly, others by bash (default); always; never",
     )
@@ -274,38 +271,46 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add("--dry-run", action="store_true", help="print what would be started, touch nothing")
     ends = parser.add_argument_group("when it ends")
     add = ends.add_argument
-    add("--timeout", metavar="TIME", type=_time, help="stop after TIME; tasks cut short are run again next time")
+    add("--timeout", metavar="TIME", type=values.time, help="stop after TIME; tasks cut short are run again next time")
     add(
         "--walltime",
         metavar="TIME",
-        type=_time,
+        type=values.time,
         help="the job ends after TIME (default: what Slurm says); be gone before",
     )
-    add("--margin", metavar="TIME", type=_time, default=60.0, help="be gone so long before the job ends (default 1m)")
+    add(
+        "--margin",
+        metavar="TIME",
+        type=values.time,
+        default=60.0,
+        help="be gone so long before the job ends (default 1m)",
+    )
     add(
         "--expect",
         metavar="TIME",
-        type=_time,
+        type=values.time,
         help="a task takes up to TIME: start none that would not be done before that",
     )
     add("--requeue", action="store_true", help="have Slurm start this job again if its end leaves work undone")
-    add("--task-timeout", metavar="TIME", type=_time, help="end a task that takes longer; it counts as failed")
+    add("--task-timeout", metavar="TIME", type=values.time, help="end a task that takes longer; it counts as failed")
     add(
         "--grace",
         metavar="TIME",
-        type=_time,
+        type=values.time,
         default=5.0,
         help="from asking a task to end (TERM) to ending it (KILL) (default 5s)",
     )
     add(
         "--retries",
         metavar="N",
-        type=_count,
+        type=values.count,
         default=0,
         help="try a failed task up to N times more, behind the rest (default 0)",
     )
-    add("--retry-delay", metavar="TIME", type=_time, default=0.0, help="wait that long before each of these tries")
-    add("--max-failures", metavar="N", type=_positive, help="start nothing more after N failed tasks")
+    add(
+        "--retry-delay", metavar="TIME", type=values.time, default=0.0, help="wait that long before each of these tries"
+    )
+    add("--max-failures", metavar="N", type=values.positive, help="start nothing more after N failed tasks")
     add(
         "--no-sick-node-stop",
         dest="sick_node_stop",
@@ -322,31 +327,31 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add(
         "--logs",
         metavar="WHICH",
-        type=_one_of(LOGS),
+        type=values.one_of(LOGS),
         default="all",
         help="keep the output of all tasks (default), of failed ones, or none",
     )
-    add("--log-limit", metavar="SIZE", type=_size, default=0, help="keep only head and tail of a larger output")
+    add("--log-limit", metavar="SIZE", type=values.size, default=0, help="keep only head and tail of a larger output")
     add("--shared", action="store_true", help="let my group work in this workdir, too")
     add("--replace", action="store_true", help="forget what the workdir knows of another list")
     add(
         "--lock",
         metavar="KIND",
-        type=_one_of(KINDS),
+        type=values.one_of(KINDS),
         default="flock",
         help="flock (default), or soft for filesystems without file locks",
     )
     add(
         "--dead-after",
         metavar="TIME",
-        type=_silence,
+        type=values.silence,
         default=DEAD_AFTER,
         help="take over the tasks of a farmer on another host that has given no sign of life for TIME (default 30s)",
     )
     add(
         "--lock-dir",
         metavar="DIR",
-        type=_place,
+        type=values.place,
         help="where a new farm's lock is kept (default $SCRATCH, else the workdir)",
     )
     said = parser.add_argument_group("what is said")
@@ -354,7 +359,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     add(
         "--progress",
         metavar="HOW",
-        type=_one_of(PROGRESS),
+        type=values.one_of(PROGRESS),
         default="auto",
         help="bar, lines or none; auto: bar on a terminal, lines in a batch log (default)",
     )
@@ -362,7 +367,7 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
         "-v",
         "--verbose",
         metavar="LEVEL",
-        type=_level,
+        type=values.level,
         default=0,
         help="also say what finishes; -v 2: and where everything is kept",
     )
@@ -370,8 +375,8 @@ def _add_run_flags(parser: argparse.ArgumentParser, with_run_abbreviation: bool 
     # Abbreviations of the ancestor's that people have in their scripts.
     for short, dest in (("--work", "workdir"), ("--run", "runner"), ("--task", "handler")):
         if short != "--run" or with_run_abbreviation:
-            parser.add_argument(short, dest=dest, type=_place, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    parser.add_argument("--time", dest="timeout", type=_time, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            parser.add_argument(short, dest=dest, type=values.place, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument("--time", dest="timeout", type=values.time, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     actions = [action for group in (runs, ends, kept, said) for action in group._group_actions]
     return [action for action in actions if action.dest not in ("workdir", "version", "help")]
 
@@ -381,48 +386,11 @@ def _add_general(add) -> None:  # type: ignore[no-untyped-def]
     add("-h", "--help", action="help", help="say this")
 
 
-def _plain(message: str) -> str:
-    """One of argparse's messages in our words."""
-    message = re.sub(r"^argument (\S+): expected one argument$", r"\1: a value is wanted", message)
-    message = re.sub(r"^argument (\S+): ignored explicit argument (.*)$", r"\1 takes no value, found \2", message)
-    return re.sub(r"^argument (\S+): ", r"\1: ", message)
-
-
-def _unknown(words: list[str], parser: argparse.ArgumentParser, otherwise: str) -> str:
-    """What to say of words that are left over: the first flag among them, else the first word."""
-    from difflib import get_close_matches
-
-    unknown = next((word.partition("=")[0] for word in words if word.startswith("-") and word != "--"), None)
-    if unknown is None:
-        found = [*re.findall("'(.*?)'", otherwise), words[0]]
-        return f"{otherwise} {words[0]!r}{next(filter(None, map(_meant, found)), '')}"
-    if unknown in _ELSEWHERE and "-n" in parser._option_string_actions:
-        return f"{unknown}: there is no such flag; did you mean {_ELSEWHERE[unknown]}?"
-    flags = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
-    close = get_close_matches(unknown, flags, 1, 0.75)
-    return f"{unknown}: there is no such flag" + (f"; did you mean {close[0]}?" if close else "")
-
-
-def _meant(word: str) -> str:
-    """What to add where no file is wanted or found: the command that was meant, "" if the word is like none."""
-    from difflib import get_close_matches
-
-    if word in VERBS:
-        return f"; a command comes first: {PROGRAM} {word} ..."
-    close = get_close_matches(word, (*VERBS, "--help", "--version"), 1, 0.75)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def _check_given(word: str | None, name: str, parser: argparse.ArgumentParser) -> None:
-    if not word:
-        parser.error(f"a {name} is wanted" + ("" if word is None else ", found ''"))
-
-
 def run_options(args: argparse.Namespace) -> RunOptions:
     """What the flags mean to the farm."""
     return RunOptions(
         workdir=args.workdir,
-        slots=0 if args.proc == _EVERY_CORE else args.proc,
+        slots=0 if args.proc == values.EVERY_CORE else args.proc,
         runner=args.runner,
         tasklist_handler=args.handler,
         config=tuple(args.config),
@@ -450,87 +418,3 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         keep_mpi_env=args.keep_mpi_env,
         tell_finished=args.verbose > 0,
     )
-
-
-def _with_values(words: Sequence[str]) -> list[str]:
-    """Give `-n` and `-v` the value they mean where they stand alone."""
-    alone = {"-n": _EVERY_CORE, "--proc": _EVERY_CORE, "-v": "1", "--verbose": "1"}
-    out: list[str] = []
-    for index, word in enumerate(words):
-        out.append(word)
-        if word == "--":
-            return out + list(words[index + 1 :])
-        if word in alone:
-            following = words[index + 1] if index + 1 < len(words) else ""
-            if not _is_value(following, is_level=alone[word] == "1"):
-                out[-1:] = [word, alone[word]]
-    return out
-
-
-def _is_value(word: str, is_level: bool) -> bool:
-    if word.lstrip("+-").isdigit():
-        return True
-    return is_level and word.lower() in _YES_OR_NO
-
-
-def _slots(text: str) -> int | str:
-    return text if text == _EVERY_CORE else _positive(text)
-
-
-def _level(text: str) -> int:
-    return _YES_OR_NO[text.lower()] if text.lower() in _YES_OR_NO else _count(text)
-
-
-def _place(text: str) -> str:
-    if not text:
-        raise argparse.ArgumentTypeError("a value is wanted, found ''")
-    return text
-
-
-def _count(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _positive(text: str) -> int:
-    return _at_least(1, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"a whole number is wanted, found {text!r}") from None
-    if number < least:
-        raise argparse.ArgumentTypeError(f"at least {least} is wanted, found {number}")
-    return number
-
-
-def _one_of(allowed: Sequence[str]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text in allowed:
-            return text
-        words = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-        raise argparse.ArgumentTypeError(f"{words} is wanted, found {text!r}")
-
-    return check
-
-
-def _time(text: str) -> float:
-    try:
-        return parse_time(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _silence(text: str) -> float:
-    seconds = _time(text)
-    if seconds < 2 * BEAT:
-        raise argparse.ArgumentTypeError(f"at least {2 * BEAT:g}s is wanted (two signs of life), found {text!r}")
-    return seconds
-
-
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except UsageError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

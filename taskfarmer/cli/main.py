@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Sequence
 
-from taskfarmer.cli import flags, streams
+from taskfarmer.cli import PROGRAM, VERBS, streams
 from taskfarmer.errors import DiskError, FarmError
 
 EXIT_FINISHED, EXIT_SOME_FAILED, EXIT_USAGE, EXIT_AGAIN = 0, 1, 2, os.EX_TEMPFAIL
@@ -26,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except DiskError as error:
         streams.stop_talking_if_closed()
         again = "Nothing is lost: start the same line again when the disk can be written"
-        streams.complain(f"{flags.PROGRAM}: {error}. {again}")
+        streams.complain(f"{PROGRAM}: {error}. {again}")
         status = error.exit_status
     except FarmError as error:
         streams.stop_talking_if_closed()
-        streams.complain(f"{flags.PROGRAM}: {error}")
+        streams.complain(f"{PROGRAM}: {error}")
         status = error.exit_status
     except BrokenPipeError:
         streams.stop_talking_if_closed()
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not _is_about_standard_output(error):
             raise
         streams.stop_talking()
-        streams.complain(f"{flags.PROGRAM}: standard output cannot be written: {error.strerror}")
+        streams.complain(f"{PROGRAM}: standard output cannot be written: {error.strerror}")
         status = EXIT_AGAIN
     except KeyboardInterrupt:
         status = 128 + 2
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _verb(words: list[str]) -> int:
-    verb = words.pop(0) if words and words[0] in flags.VERBS else "run"
+    verb = words.pop(0) if words and words[0] in VERBS else "run"
     if verb == "status":
         from taskfarmer.cli import status
 

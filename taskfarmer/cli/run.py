@@ -8,7 +8,7 @@ from argparse import Namespace
 from typing import Sequence
 
 from taskfarmer import api
-from taskfarmer.cli import flags, streams
+from taskfarmer.cli import PROGRAM, flags, streams
 from taskfarmer.cli.talk import Talk
 from taskfarmer.errors import UsageError
 from taskfarmer.farm.notices import Notice, Requeue, Summary, Trouble
@@ -54,7 +54,7 @@ def exit_status(summary: Summary) -> int:
 def _dry_run(tasklist: str, options: api.RunOptions) -> int:
     def note(notice: Notice) -> None:
         if isinstance(notice, Trouble):
-            streams.complain(f"{flags.PROGRAM}: {notice.message}")
+            streams.complain(f"{PROGRAM}: {notice.message}")
 
     sys.dont_write_bytecode = True  # a user's class would leave a folder beside its INI file
     try:

@@ -12,9 +12,8 @@ from typing import Sequence
 
 from taskfarmer import __version__
 from taskfarmer.api import Start
-from taskfarmer.cli import streams, words
+from taskfarmer.cli import PROGRAM, streams, words
 from taskfarmer.cli.bar import Bar
-from taskfarmer.cli.flags import PROGRAM
 from taskfarmer.farm.notices import (
     Ended,
     Notice,

@@ -7,7 +7,7 @@ import shlex
 from typing import Sequence
 
 from taskfarmer.api import DEFAULT_SLOTS, Start
-from taskfarmer.cli.flags import VERBS
+from taskfarmer.cli import VERBS
 from taskfarmer.farm.deadline import TOO_LONG, TOO_SHORT
 from taskfarmer.farm.notices import OwnerLost, Progress, Requeue, Summary
 from taskfarmer.settings.units import format_time
