@@ -22,7 +22,7 @@ SAFE = [
     "NFS 4.2",
 ]
 #: Of a host that has lost its power they keep the locks: MooseFS for a day, NFS 3 until it has booted again.
-UNFORGETTING = ["MooseFS", "NFS 3"]
+UNFORGETTING = ["MooseFS", "NFS 3", "NFS 3, two clients of one name"]
 LYING = ["flakyfs locks=local", "NFS 3, nolock"]
 WITHOUT_LOCKS = [
     "flakyfs locks=ENOLCK",
