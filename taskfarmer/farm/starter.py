@@ -35,10 +35,8 @@ class Starter:
     def _spell(self, claim: Claim) -> Launch:
         try:
             return spell(self._runner, Task(claim.id, claim.command), self._slot)
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a user's class may raise anything; that is one failed task, not the farm's end
+        except (Exception, SystemExit) as error:
+            # A user's class may raise anything. That is one failed task, not the farm's end.
             raise NotStarted(f"the runner {self._class.__name__} failed: {type(error).__name__}: {error}") from error
 
     def command_began(self) -> bool:
