@@ -449,7 +449,7 @@ HIDDEN = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from taskfarmer.model import Owner
-from taskfarmer.system import leftovers, process
+from taskfarmer.system import leftovers, process, proctable
 child = os.fork()
 if not child:
     os.setgid({group}); os.setuid(61001); time.sleep(600)
