@@ -199,7 +199,8 @@ class Owners:
             for owner, last in signs.items():
                 signs[owner] = sign = self.sign(owner)  # None if it has just left
                 moves[owner] += sign is not None and sign != last
-                if moves[owner] >= 2:
+                # One who has just come, and did not hold it when we asked, does so now.
+                if moves[owner] >= 2 and not presence.is_held(self._alive(owner), here=False):
                     return owner
         return None
 

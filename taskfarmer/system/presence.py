@@ -48,7 +48,9 @@ class Presence:
 
     def __init__(self, path: str, create: bool = False, shared: bool = False, window: float = 0.0) -> None:
         self._path = path
-        self._fd = files.open_or_create(path, shared) if create else os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # Made aside, and held before it has its name: who found it free would take us for dead, and keep us from having it.
+        aside = f"{path}.new"
+        self._fd = files.open_or_create(aside, shared) if create else os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._has_lost_lock = False
         self._window = window
         self._beats = 0
@@ -58,6 +60,8 @@ class Presence:
             if error.errno not in _NO_LOCKS:
                 raise
             self._sign_in(os.path.dirname(path))
+        if create:
+            os.rename(aside, path)
 
     def _sign_in(self, folder: str) -> None:
         pid = os.getpid()

@@ -42,6 +42,7 @@ class Vigil:
         self._window = window
         self._factor = 1
         self._fd: int | None = None
+        self._is_absent = False
         self._last: Sign | None = None
         self._sampled_at = float("-inf")
         self._samples = 0
@@ -49,7 +50,7 @@ class Vigil:
 
     def proves_death(self, now: float) -> bool:
         """Whether it is dead. Ask again and again; `now` as `clock` tells it."""
-        if self._fd is None and not self._begin():
+        if (self._fd is None or self._is_absent) and not self._begin():
             return False
         if now - self._sampled_at >= self._spacing or self._finds_life():
             self._sample(now)
@@ -83,10 +84,12 @@ class Vigil:
         if not self._alone:
             self._fd = _NOTHING
             return True
+        self._fd, self._is_absent = None, False
         try:
             fd = os.open(self._alive, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._fd = _NOTHING  # a verb, or one who died before it had shown itself
+            # A verb, one who died before it had shown itself, or one who is about to do so.
+            self._fd, self._is_absent = _NOTHING, True
             return True
         seized = seize(fd)
         if seized and self._locks_exclude:

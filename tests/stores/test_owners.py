@@ -15,6 +15,7 @@ from taskfarmer.errors import LockError
 from taskfarmer.model import Owner
 from taskfarmer.stores.owners import Owners
 from taskfarmer.system import process
+from taskfarmer.system.presence import Presence
 
 pytestmark = pytest.mark.quick
 
@@ -64,6 +65,31 @@ def test_a_lock_that_lies_is_met_though_dead_farmers_of_other_hosts_lie_about(tm
         stack.enter_context(farmer_of(tmp_path, "n1"))
         with pytest.raises(LockError, match="do not exclude between .* and n1 here"):
             Owners(str(tmp_path), process.new_owner()).meet(lambda: False)
+
+
+def test_who_comes_at_the_same_moment_is_no_liar(tmp_path: Path) -> None:
+    """Its presence was not there when we asked for it, and it moves: but now it is held."""
+    other = Owner("n1", 4711, 1, "abcdef")
+    folder = tmp_path / "running" / str(other)
+    folder.mkdir(parents=True)
+
+    def come() -> None:
+        with ExitStack() as stack:
+            presence = Presence(str(folder / "alive"), create=True)
+            stack.callback(presence.close)
+            while not enough.wait(0.1):
+                presence.beat()
+
+    enough, farmer = Event(), Thread(target=come)
+    with farmer_of(tmp_path, "n2", lives=False):
+        owners = Owners(str(tmp_path), process.new_owner())
+        owners.is_proved_dead(other)
+        farmer.start()
+        try:
+            owners.meet(lambda: False)
+        finally:
+            enough.set()
+            farmer.join()
 
 
 def test_who_was_proved_dead_as_the_holder_of_a_soft_lock_is_dead_as_the_writer_of_the_journal(tmp_path: Path) -> None:

@@ -37,6 +37,40 @@ def test_nobody_is_present_where_there_is_no_file(tmp_path: Path) -> None:
     assert is_held(str(tmp_path / "alive")) is False
 
 
+LOOK = """
+import os, sys
+from taskfarmer.system.presence import seize
+for number in range(int(sys.argv[2])):
+    while True:
+        try:
+            fd = os.open(f"{sys.argv[1]}/{number}", os.O_RDWR)
+            break
+        except FileNotFoundError:
+            pass
+        if number == 0:
+            print("looking", flush=True)
+    if seize(fd):
+        sys.exit(f"the presence of {number} was free")
+    os.close(fd)
+"""
+
+
+def test_a_presence_is_held_from_the_moment_in_which_it_can_be_seen(tmp_path: Path) -> None:
+    """An observer that had it first would keep its owner waiting until that was proved dead."""
+    times = 200
+    observer = subprocess.Popen(
+        [sys.executable, "-c", LOOK, str(tmp_path), str(times)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert observer.stdout and observer.stdout.readline() == "looking\n"
+    held = [Presence(str(tmp_path / str(number)), create=True) for number in range(times)]
+    assert observer.communicate(timeout=60)[1] == ""
+    for presence in held:
+        presence.close()
+
+
 def test_presence_lasts_until_it_is_given_up(tmp_path: Path) -> None:
     presence = Presence(str(tmp_path / "alive"), create=True)
     assert is_held(str(tmp_path / "alive")) is True
