@@ -46,7 +46,7 @@ def exit_status(summary: Summary) -> int:
     """0 all finished; 1 some failed, or --max-failures was reached; 75 start again. (2 is an exception's.)"""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
         return 1
-    if summary.gave_up or summary.left or (summary.stopped and summary.interrupted):
+    if summary.gave_up or summary.left or (summary.stopped and (summary.interrupted or summary.in_doubt)):
         return 75
     return 1 if summary.farm_failed else 0
 

@@ -60,7 +60,10 @@ def rate(speed: float, least: float) -> str:
 
 def what_next(summary: Summary) -> str:
     """What to do after a stop, in a sentence; "" if nothing."""
-    if not (summary.left or summary.interrupted or summary.gave_up) or summary.requeue is Requeue.YES:
+    if (
+        not (summary.left or summary.interrupted or summary.in_doubt or summary.gave_up)
+        or summary.requeue is Requeue.YES
+    ):
         return ""
     if summary.stopped and summary.stopped.startswith("--max-failures"):
         return " Look at what failed, then start the same line again."

@@ -125,9 +125,14 @@ class Farmer:
     def _summary(self) -> Summary:
         stopped = self._ending.request.reason if self._ending.request else None
         times_up = bool((request := self._stop.request) and request.times_up) and self._gave_up is None
+        company = self._store.company
         return self._tally.summary(
-            self._known_left + self._kept + self._store.company.stranded, stopped, self._gave_up, times_up
-        )._replace(holdings=self._holdings(), speaks=self._lookout.speaks)
+            self._known_left + self._kept + company.stranded, stopped, self._gave_up, times_up
+        )._replace(
+            holdings=self._holdings(),
+            speaks=self._lookout.speaks,
+            in_doubt=self._tally.running_elsewhere > 0 and bool(company.silent or company.in_doubt),
+        )
 
     def _holdings(self) -> list[tuple[Owner, list[int]]]:
         found: list[tuple[Owner, list[int]]] = []

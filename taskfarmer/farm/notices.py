@@ -94,6 +94,7 @@ class Summary(NamedTuple):
 
     `holdings`: some of those that still hold tasks, with their ids. `speaks`: whether it is the one to say how far all of
     the farmers of its job are.
+    `in_doubt`: some of those that still hold tasks may be dead, and nobody else there to do these.
     `slowest`: (task id, seconds), longest first. `failed_ids`: at most a thousand. `times_up`: it stopped only because
     its time was over.
     """
@@ -116,3 +117,4 @@ class Summary(NamedTuple):
     requeue: Requeue = Requeue.NO
     holdings: Sequence[tuple[Owner, list[int]]] = ()
     speaks: bool = False
+    in_doubt: bool = False

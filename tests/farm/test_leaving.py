@@ -198,6 +198,17 @@ def test_the_same_line_started_again_waits_for_what_the_workers_of_a_killed_farm
 
 
 @quick
+def test_who_is_stopped_while_it_waits_for_the_dead_says_that_work_is_left(farm: Farm) -> None:
+    """Nobody alive will settle it."""
+    begin(farm.write(LONG), 1).kill()
+    waits = farm.start("-n", "1")
+    wait_until_it_waits(farm, waits)
+    waits.terminate()
+    status, said = ended(waits)
+    assert status == 75 and "0 left. Start the same line again." in said, said
+
+
+@quick
 def test_a_stop_ends_the_waiting(farm: Farm, job: dict[str, str]) -> None:
     works = begin(farm.write(LONG), 1, env=job)
     stays = farm.start(env=job)
