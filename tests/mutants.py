@@ -182,7 +182,7 @@ LEFT_OUT = [
     Mutant(
         "fsync left out: sizes, which other hosts see",
         _JOURNAL,
-        "            if mounts.others_may_see(self._workdir):\n                os.fsync(self.file(name))\n",
+        "        if mounts.others_may_see(self._workdir):\n            os.fsync(fd)\n",
         "",
         "A farmer that outlives a crash of its server is shown an exchange older than it knows, and stops.",
     ),

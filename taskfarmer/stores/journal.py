@@ -226,7 +226,7 @@ class Journal:
         raise DiskError(why) from error
 
     def _restore(self, operation: Operation) -> None:
-        fd = self.file(operation.name) if operation.kind in (Kind.GROW, Kind.REPLACE, Kind.NOTE) else -1
+        fd = self.file(operation.name) if operation.kind in (Kind.GROW, Kind.REPLACE) else -1
         if operation.kind is Kind.GROW and files.size_of(fd) > operation.before:
             os.ftruncate(fd, operation.before)
             os.fsync(fd)
@@ -235,8 +235,7 @@ class Journal:
             os.ftruncate(fd, operation.before)
             os.fsync(fd)
         elif operation.kind is Kind.NOTE:
-            files.write_all(fd, self._before[operation.name], 0)
-            os.ftruncate(fd, operation.before)
+            self._write_note(operation.name, self._before[operation.name], operation.after)
 
     def _perform(self, author: bool) -> None:
         if author:
@@ -282,13 +281,17 @@ class Journal:
                 pass  # done before the crash
             self._forget(name)
         elif kind is Kind.NOTE:
-            files.write_all(self.file(name), operation.data, 0)
-            if operation.after < operation.before:
-                os.ftruncate(self.file(name), operation.after)
-            if mounts.others_may_see(self._workdir):
-                os.fsync(self.file(name))
+            self._write_note(name, operation.data, operation.before)
         else:
             self._resize(operation, self.file(name))
+
+    def _write_note(self, name: str, text: bytes, before: int) -> None:
+        fd = self.file(name)
+        files.write_all(fd, text, 0)
+        if len(text) < before:
+            os.ftruncate(fd, len(text))
+        if mounts.others_may_see(self._workdir):
+            os.fsync(fd)
 
     def _resize(self, operation: Operation, fd: int) -> None:
         size = files.size_of(fd)

@@ -157,7 +157,8 @@ def refuse(scene: Scene, folder: Path, env: dict[str, str] | None) -> str | None
     if scene.refused is None:
         return None
     folder.mkdir()
-    _, calls = straced.run(Bench(scene, folder).farm, scene.words, env=env)
+    with recorded_to(folder / "record", folder / "farm"):  # on another filesystem other calls are made
+        _, calls = straced.run(Bench(scene, folder).farm, scene.words, env=env)
     what, which = scene.refused
     call = [call for call in calls if str(call) == what][which - 1]
     return f"inject={call.name}:error=EIO:when={call.number}"
