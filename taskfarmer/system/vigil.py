@@ -63,8 +63,10 @@ class Vigil:
 
     @property
     def finds_silence(self) -> bool:
-        """Whether it may be dead: nobody holds its presence, and where that means nothing its counter stands still."""
-        return self.has_begun and (self._factor == 1 or self._samples >= _SAMPLES_OF_SILENCE)
+        """Whether it may be dead: nobody holds its presence, and where that means nothing its counter stands still. One that
+        is not there yet may be about to come."""
+        means_something = self._factor == 1 and not self._is_absent
+        return self.has_begun and (means_something or self._samples >= _SAMPLES_OF_SILENCE)
 
     @property
     def is_in_doubt(self) -> bool:

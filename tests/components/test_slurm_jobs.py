@@ -205,7 +205,7 @@ def test_the_tasks_of_a_cancelled_job_have_time_to_save_what_they_have(
 def test_a_suspended_job_is_not_dead(slurm: Slurm, field: Field) -> None:
     """Frozen for longer than silence proves anything dead, while others work on its node and on another."""
     field.plant(*["until [ -e go ]; do sleep 0.1; done"] * 8, *["sleep 6"] * 48)
-    field.add_to_script("slurm_test.sh", "--dead-after 8s")
+    field.add_to_script("slurm_test.sh", "--dead-after 10s")
     frozen = slurm.submit(field.folder, "-w", "n1", "slurm_test.sh", "tasks.txt")
     wait_until(lambda: field.has_begun(8), PATIENCE, "the first farmer is at work")
     slurm.say("scontrol", "suspend", str(frozen))
